@@ -1,0 +1,39 @@
+"""Waiting for a condition. The only place in the tests that sleeps: nothing waits for a fixed time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["wait_until"]
+
+T = TypeVar("T")
+
+_FIRST_POLL_S = 0.001
+_LONGEST_POLL_S = 0.05
+
+
+def wait_until(
+    predicate: Callable[[], T],
+    timeout: float = 10.0,
+    describe: Callable[[], object] | str | None = None,
+) -> T:
+    """The first truthy value of `predicate`, which is asked again and again for `timeout` seconds.
+
+    Else an AssertionError that says what was waited for: `describe`, a text or a function that is called only then,
+    and the predicate's last value. What the predicate raises goes to the caller at once.
+    """
+    deadline = time.monotonic() + timeout
+    pause = _FIRST_POLL_S
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_POLL_S)
+    said = describe() if callable(describe) else describe
+    wanted = getattr(predicate, "__name__", repr(predicate))
+    raise AssertionError(f"waited {timeout:g} s in vain for {said or wanted}; last value: {value!r}")
