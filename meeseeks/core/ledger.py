@@ -1,0 +1,130 @@
+"""The table with what a turn needs around it: the time, the writer's name, and what changed and by whom.
+
+It is what the roles of a node (`owner`, `submitter`, `requests`) share; every write of any of them goes through it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from .lifecycle import Event, advance
+from .placement import Loads
+from .record import END_STATES, Record, Spec, Status, view_state
+from .settings import Settings
+from .table import Table
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """One node's table and clocks. `now` is monotonic and decides; `wall` is for people."""
+
+    def __init__(self, settings: Settings, now: float, wall: float) -> None:
+        self.settings = settings
+        self.table = Table()
+        self.loads = Loads()
+        self.now = now
+        self.wall = wall
+        self.lamport = 0
+        self.changed: dict[str, bool] = {}
+        """Jobs changed this turn; True where this node made the change."""
+        self.ended: dict[str, Record] = {}
+        """Jobs that came to their end on this node this turn."""
+        self.dirty: OrderedDict[str, None] = OrderedDict()
+        """Jobs to look at before the turn ends."""
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_number = count()
+
+    @property
+    def name(self) -> str:
+        """This node's name."""
+        return self.settings.name
+
+    # --- writing
+
+    def merge(self, record: Record) -> bool:
+        """Take in what another node wrote. True if it said something new."""
+        self.lamport = max(self.lamport, record.spec.lamport)
+        return self._apply(record, own=False)
+
+    def advance(self, record: Record, event: Event, **facts: Any) -> Record:
+        """Write the status after an event, and return the record as it is then."""
+        after = self._write(Record(record.spec, advance(record, event, self.wall, **facts)))
+        if after.status.state in END_STATES:
+            self.ended[record.spec.id] = after
+        return after
+
+    def create(self, spec: Spec, status: Status) -> Record:
+        """Write a new job."""
+        return self._write(Record(spec, status))
+
+    def change_spec(self, record: Record, **changes: Any) -> Record:
+        """Write changed fields of a spec as this node, later than anything that it has seen."""
+        self.lamport += 1
+        spec = msgspec.structs.replace(
+            record.spec,
+            lamport=self.lamport,
+            writer=self.name,
+            ts=max(self.wall, record.spec.ts, record.status.ts),
+            **changes,
+        )
+        return self._write(Record(spec, record.status))
+
+    def forget(self, jid: str) -> None:
+        """An ended job has expired."""
+        self.loads.note(self.table.get(jid), None)
+        self.table.forget(jid)
+        self.changed.pop(jid, None)
+
+    def _write(self, record: Record) -> Record:
+        self._apply(record, own=True)
+        after = self.table.get(record.spec.id)
+        assert after is not None
+        return after
+
+    def _apply(self, record: Record, *, own: bool) -> bool:
+        change = self.table.apply(record, self.wall)
+        if change is None:
+            return False
+        jid = record.spec.id
+        self.changed[jid] = own or self.changed.get(jid, False)
+        self.dirty[jid] = None
+        self.loads.note(change.before, change.after)
+        return True
+
+    # --- timers
+
+    def after(self, delay: float, call: Callable[[], None]) -> None:
+        """Call back so many seconds from now."""
+        heapq.heappush(self._timers, (self.now + delay, next(self._timer_number), call))
+
+    def run_timers(self) -> None:
+        """Make the calls that are due."""
+        while self._timers and self._timers[0][0] <= self.now:
+            heapq.heappop(self._timers)[2]()
+
+    @property
+    def next_timer_at(self) -> float | None:
+        """When the next call is due."""
+        return self._timers[0][0] if self._timers else None
+
+    # --- expiry
+
+    def expire(self, limit: int) -> list[str]:
+        """Forget up to `limit` jobs that ended long enough ago, and name them."""
+        gone = self.table.expired(self.wall - self.settings.expire, limit)
+        for jid in gone:
+            self.forget(jid)
+        return gone
+
+    def is_stale(self, record: Record) -> bool:
+        """Whether a record that is not in the table ended so long ago that it has expired here."""
+        if record.spec.id in self.table or view_state(record) not in END_STATES:
+            return False
+        return max(record.spec.ts, record.status.ts) < self.wall - self.settings.expire

@@ -1,0 +1,385 @@
+"""The other nodes, as one node sees them: who is heard, what was missed, whom to follow on which topic, and leases.
+
+Three rules meet here, each with its reason in DESIGN sections 3 and 4:
+
+- A stream (the subscription to one peer) is followed by seq; whoever misses something asks for a sync.
+- A heartbeat counts for liveness as soon as it is heard, by whatever way. It counts for a lease only once everything
+  that its sender had changed by then is applied here (it is *covered*); only covered heartbeats are passed on.
+- A lease counts from the moment when this node *sent* the heartbeat that the lessor acknowledges.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from meeseeks.errors import InvalidRequest
+
+from .effects import ALL, OWN, Beat, Dial, Link, Snapshot, SyncWanted, Unlink, Update
+from .record import Record
+from .settings import Settings
+
+__all__ = ["NEVER_AT", "Mesh", "Peer"]
+
+NEVER_AT = float("-inf")
+_TAIL_LENGTH = 10_000
+"""How many of a peer's last changes are remembered as its own, for those who missed them when it died."""
+_SYNC_RETRY = 2.0
+_DIAL_RETRY = 5.0
+
+
+class Peer:
+    """Another node: what is known of it, and the stream of it that is followed (if `linked`)."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.incarnation = ""
+        self.former: set[str] = set()
+        self.beat: Beat | None = None
+        self.heard_at = NEVER_AT
+        self.direct_at = NEVER_AT
+        self.covered: Beat | None = None
+        self.lease_at = NEVER_AT
+        # the stream
+        self.linked = False
+        self.topic = OWN
+        self.host = ""
+        self.port = 0
+        self.pub_port = 0
+        self.applied = 0  # everything on the followed topic up to this seq of the peer is in our table
+        self.complete = 0  # so is everything that the peer had applied itself, of whatever node, up to this seq
+        self.synced = False
+        self.asked_at = NEVER_AT
+        self.dialled_at = NEVER_AT
+        self.uncovered: list[tuple[int, Beat]] = []  # heartbeats that wait until `applied` reaches a seq
+        self.tail: deque[tuple[int, str]] = deque(maxlen=_TAIL_LENGTH)  # (its seq, job id) of its last changes
+        self.tail_from = 0  # the tail is whole for those who stand at this seq or later
+
+    def reborn(self, incarnation: str) -> None:
+        """It began a new life: its numbers start afresh."""
+        if self.incarnation:
+            self.former.add(self.incarnation)
+        self.incarnation = incarnation
+        self.beat = self.covered = None
+        self.lease_at = NEVER_AT
+        self.applied = self.complete = self.tail_from = 0
+        self.synced = False
+        self.asked_at = NEVER_AT
+        self.uncovered.clear()
+        self.tail.clear()
+
+    def remember(self, seq: int, records: Iterable[Record]) -> None:
+        """Note changes as this peer's own."""
+        for record in records:
+            if len(self.tail) == _TAIL_LENGTH:
+                self.tail_from = self.tail[0][0]
+            self.tail.append((seq, record.spec.id))
+
+
+class Mesh:
+    """All peers of one node. Times are monotonic, and `now` comes with each call."""
+
+    def __init__(self, settings: Settings, incarnation: str, now: float) -> None:
+        self.settings = settings
+        self.incarnation = incarnation
+        self.number = 0
+        self.peers: dict[str, Peer] = {}
+        self.awake_at = now
+        """Since when this node hears without a break: nobody is judged by a silence that began before."""
+        self.syncs: list[SyncWanted] = []
+        self.links: list[Link | Unlink | Dial] = []
+        self.passed_on: list[Beat] = []
+        """Covered heartbeats of others, for the topic `all` of this turn."""
+        self.renewed: set[str] = set()
+        """Lessors whose lease was renewed this turn."""
+        self._sent: dict[int, float] = {}
+        self._asked_tails: set[tuple[str, str, int]] = set()
+
+    # --- what the shell tells
+
+    def on_met(self, name: str, incarnation: str, host: str, port: int, pub_port: int, now: float) -> None:
+        """A node said hello, or answered ours. InvalidRequest where its name is taken."""
+        if name == self.settings.name:
+            if incarnation == self.incarnation:
+                raise InvalidRequest(f"node {name!r} is this node itself")
+            raise InvalidRequest(f"this mesh has a node named {name!r} already: give each node its own `name`")
+        peer = self.peers.get(name)
+        if peer is not None and incarnation != peer.incarnation and self.is_alive(name, now):
+            raise InvalidRequest(
+                f"this mesh has a node named {name!r} already, at {peer.host}:{peer.port}: give each node its own `name`"
+            )
+        peer = self._peer(name, incarnation)
+        moved = (peer.host, peer.port, peer.pub_port) != (host, port, pub_port)
+        if moved or not peer.linked:
+            peer.host, peer.port, peer.pub_port, peer.linked = host, port, pub_port, True
+            self.links.append(Link(name, peer.topic, host, port, pub_port))
+        # What it published while nobody listened is gone: ask, whatever was heard before.
+        peer.synced = False
+        self._want_sync(peer, now)
+
+    def on_update(self, update: Update, now: float) -> list[Record]:
+        """A broadcast of a linked peer. Returns the records to apply: merging early does no harm, even behind a gap."""
+        peer = self.peers.get(update.node)
+        if peer is None or not peer.linked or update.incarnation in peer.former:
+            return []
+        if update.incarnation != peer.incarnation:
+            peer = self._peer(update.node, update.incarnation)
+        peer.direct_at = now
+        peer.remember(update.seq, update.records)
+        if update.topic == peer.topic and peer.synced and update.prev <= peer.applied:
+            peer.applied = max(peer.applied, update.seq)
+            if peer.topic == ALL:
+                peer.complete = peer.applied
+        elif update.topic == peer.topic and update.seq > peer.applied:
+            self._want_sync(peer, now)
+        for beat in update.beats:
+            self._hear(peer, beat, update.seq, now)
+        return update.records
+
+    def on_snapshot(self, snapshot: Snapshot, now: float) -> list[Record]:
+        """The answer to a sync, or a part of it. Returns the records to apply."""
+        if snapshot.origin is not None:
+            self._on_tail(snapshot)
+            return snapshot.records
+        peer = self.peers.get(snapshot.node)
+        if peer is None or snapshot.incarnation in peer.former:
+            return snapshot.records
+        if snapshot.incarnation != peer.incarnation:
+            peer = self._peer(snapshot.node, snapshot.incarnation)
+        peer.asked_at = NEVER_AT
+        peer.remember(snapshot.seq, snapshot.records)
+        if snapshot.since <= peer.complete:
+            peer.complete = max(peer.complete, snapshot.seq)
+        if snapshot.since <= peer.applied:
+            peer.applied = max(peer.applied, snapshot.seq)
+        if snapshot.more:
+            self._want_sync(peer, now)
+            return snapshot.records
+        peer.synced = True
+        for beat in snapshot.beats:
+            self._hear(peer, beat, snapshot.seq, now)
+        self._cover(peer, now)
+        return snapshot.records
+
+    def on_unlinked(self, name: str) -> None:
+        """The configuration no longer names this peer: let it go."""
+        peer = self.peers.get(name)
+        if peer is not None and peer.linked:
+            peer.linked = False
+            self.links.append(Unlink(name))
+
+    def on_wakeup(self, now: float) -> None:
+        """This process did not run for a while: what it did not hear meanwhile is no silence of others."""
+        self.awake_at = now
+
+    # --- what this node sends
+
+    def beat_sent(self, now: float) -> int:
+        """The number of the heartbeat that is sent now."""
+        self.number += 1
+        self._sent[self.number] = now
+        oldest = now - 2 * self.settings.lost_after
+        while self._sent and next(iter(self._sent.values())) < oldest:
+            del self._sent[next(iter(self._sent))]
+        return self.number
+
+    def acks(self, now: float) -> dict[str, tuple[str, int]]:
+        """The last heartbeat heard of each node that is online."""
+        return {
+            peer.name: (peer.incarnation, peer.beat.number)
+            for peer in self.peers.values()
+            if peer.beat is not None and self.is_online(peer.name, now)
+        }
+
+    def tails(self, now: float) -> dict[str, tuple[str, int]]:
+        """How far each silent peer was followed."""
+        return {
+            peer.name: (peer.incarnation, peer.applied)
+            for peer in self.peers.values()
+            if peer.applied and not self.is_alive(peer.name, now)
+        }
+
+    def sees(self, now: float) -> tuple[str, ...]:
+        """The nodes that are online, as far as this one knows."""
+        return tuple(sorted(name for name in self.peers if self.is_online(name, now)))
+
+    def tail_of(self, origin: str, incarnation: str, since: int) -> tuple[list[str], str, int] | None:
+        """The ids of the jobs that `origin` changed after its `since`, with the life and seq that they reach.
+
+        None: what is remembered does not reach back so far.
+        """
+        peer = self.peers.get(origin)
+        if peer is None:
+            return [], incarnation, since
+        if incarnation != peer.incarnation:
+            since = 0
+        if since < peer.tail_from:
+            return None
+        return list(dict.fromkeys(jid for seq, jid in peer.tail if seq > since)), peer.incarnation, peer.applied
+
+    # --- what this node may conclude
+
+    def quiet(self, name: str, now: float) -> float:
+        """For how long a node has not been heard; infinite if it never was."""
+        peer = self.peers.get(name)
+        return now - peer.heard_at if peer is not None else float("inf")
+
+    def is_alive(self, name: str, now: float) -> bool:
+        """Whether it may get new jobs: heard within three heartbeats, and not leaving."""
+        peer = self.peers.get(name)
+        if peer is None or peer.beat is None or peer.beat.leaving:
+            return False
+        return now - peer.heard_at < 3 * self.settings.heartbeat
+
+    def is_online(self, name: str, now: float) -> bool:
+        """Whether it counts as there: heard within `timeout`, and not leaving."""
+        peer = self.peers.get(name)
+        if peer is None or peer.beat is None or peer.beat.leaving:
+            return False
+        return now - peer.heard_at < self.settings.timeout
+
+    def is_lost(self, name: str, now: float) -> bool:
+        """Whether its jobs may be judged: silent for `lost_after`, all of it while this node listened."""
+        peer = self.peers.get(name)
+        since = max(self.awake_at, peer.heard_at if peer is not None else NEVER_AT)
+        return now - since >= self.settings.lost_after
+
+    def lease(self, lessor: str) -> tuple[float, float] | None:
+        """Until when a job leased from this node may start, and may live; None without any lease.
+
+        The lessor's own times count: it is the one who would give the job to another node.
+        """
+        peer = self.peers.get(lessor)
+        if peer is None or peer.beat is None or peer.lease_at == NEVER_AT:
+            return None
+        timeout = min(self.settings.timeout, peer.beat.timeout)
+        lost_after = min(self.settings.lost_after, peer.beat.lost_after)
+        return peer.lease_at + timeout, peer.lease_at + 0.8 * lost_after
+
+    # --- upkeep, once a heartbeat
+
+    def tick(self, now: float) -> None:
+        """Repeat syncs that were not answered, follow those who pass on what is not heard directly, meet new nodes."""
+        for peer in list(self.peers.values()):
+            if peer.linked and not peer.synced and self.is_online(peer.name, now):
+                self._want_sync(peer, now)
+            self._ask_for_tails(peer, now)
+            if len(self._asked_tails) > _TAIL_LENGTH:
+                self._asked_tails.clear()
+            if now - max(peer.heard_at, self.awake_at) > max(self.settings.expire, self.settings.lost_after):
+                if peer.linked:
+                    self.links.append(Unlink(peer.name))
+                del self.peers[peer.name]
+        self._choose_topics(now)
+        if self.settings.discover:
+            self._discover(now)
+
+    def _choose_topics(self, now: float) -> None:
+        direct = {p.name for p in self.peers.values() if p.linked and now - p.direct_at < self.settings.timeout}
+        relays: set[str] = set()
+        for name in sorted(direct):
+            beat = self.peers[name].beat
+            for seen in beat.sees if beat is not None else ():
+                if seen != self.settings.name and seen not in direct:
+                    relays.add(name)
+        for name in direct:
+            peer, topic = self.peers[name], ALL if name in relays else OWN
+            if topic == peer.topic:
+                continue
+            peer.topic = topic
+            self.links.append(Link(name, topic, peer.host, peer.port, peer.pub_port))
+            if topic == ALL:
+                peer.applied, peer.synced = peer.complete, False
+                self._want_sync(peer, now)
+
+    def _discover(self, now: float) -> None:
+        for peer in self.peers.values():
+            beat = peer.beat
+            if beat is None or not beat.address or not self.is_online(peer.name, now):
+                continue
+            if now - peer.direct_at >= self.settings.timeout and now - peer.dialled_at >= _DIAL_RETRY:
+                peer.dialled_at = now
+                self.links.append(Dial(peer.name, beat.address, beat.port))
+
+    # --- inside
+
+    def _peer(self, name: str, incarnation: str) -> Peer:
+        peer = self.peers.get(name)
+        if peer is None:
+            peer = self.peers[name] = Peer(name)
+        if incarnation != peer.incarnation:
+            peer.reborn(incarnation)
+        return peer
+
+    def _want_sync(self, peer: Peer, now: float) -> None:
+        if now - peer.asked_at >= _SYNC_RETRY:
+            peer.asked_at = now
+            self.syncs.append(SyncWanted(peer.name, peer.incarnation, peer.applied))
+
+    def _ask_for_tails(self, peer: Peer, now: float) -> None:
+        """Ask this peer for what it heard of nodes that are silent now, if that is more than we did."""
+        if peer.beat is None or not peer.linked or not self.is_alive(peer.name, now):
+            return
+        for name, (incarnation, seq) in peer.beat.tails.items():
+            if name == self.settings.name or self.is_alive(name, now):
+                continue
+            silent = self.peers.get(name)
+            if silent is not None and incarnation in silent.former:
+                continue
+            since = silent.applied if silent is not None and silent.incarnation == incarnation else 0
+            if since < seq and (peer.name, incarnation, seq) not in self._asked_tails:
+                self.syncs.append(SyncWanted(peer.name, incarnation, since, name))
+
+    def _on_tail(self, snapshot: Snapshot) -> None:
+        assert snapshot.origin is not None
+        self._asked_tails.add((snapshot.node, snapshot.incarnation, snapshot.seq))
+        if snapshot.origin == self.settings.name:
+            return
+        # Which of two lives of a silent node came later can't be told: another one than ours is asked for only once.
+        peer = self.peers.get(snapshot.origin) or self._peer(snapshot.origin, snapshot.incarnation)
+        if snapshot.incarnation == peer.incarnation and snapshot.since <= peer.applied < snapshot.seq:
+            peer.applied = snapshot.seq
+            peer.remember(snapshot.seq, snapshot.records)
+
+    def _hear(self, via: Peer, beat: Beat, seq: int, now: float) -> None:
+        if beat.node == self.settings.name:
+            return
+        peer = self.peers.get(beat.node)
+        if peer is not None and beat.incarnation in peer.former:
+            return
+        peer = self._peer(beat.node, beat.incarnation)
+        if beat.node != via.name and not beat.address and peer.host:
+            beat = msgspec.structs.replace(beat, address=peer.host)
+        if peer.beat is None or beat.number > peer.beat.number:
+            peer.beat, peer.heard_at = beat, now
+        if peer.covered is None or beat.number > peer.covered.number:
+            via.uncovered.append((seq, beat))
+            self._cover(via, now)
+
+    def _cover(self, via: Peer, now: float) -> None:
+        """Let heartbeats count for leases, and pass them on, whose sender's changes have all come through `via`."""
+        if not via.synced:
+            del via.uncovered[:-64]  # an older one says nothing that a newer one does not
+            return
+        waiting, via.uncovered = via.uncovered, []
+        for seq, beat in waiting:
+            # What `via` has of others is all here only up to `complete`; on the topic `own` that may be less.
+            if seq > (via.applied if beat.node == via.name else via.complete):
+                via.uncovered.append((seq, beat))
+                continue
+            peer = self.peers.get(beat.node)
+            if peer is None or peer.incarnation != beat.incarnation:
+                continue
+            if peer.covered is not None and peer.covered.number >= beat.number:
+                continue
+            peer.covered = beat
+            if not beat.address and peer.host:
+                beat = msgspec.structs.replace(beat, address=peer.host)
+            self.passed_on.append(beat)
+            incarnation, number = beat.acks.get(self.settings.name, ("", 0))
+            if incarnation == self.incarnation and number in self._sent and self._sent[number] > peer.lease_at:
+                peer.lease_at = self._sent[number]
+                self.renewed.add(peer.name)
+        del via.uncovered[:-64]

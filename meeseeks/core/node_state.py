@@ -1,0 +1,273 @@
+"""A whole node, decided: events and the time go in, effects come out. No socket, file, clock or thread is in here.
+
+A turn is `begin(now, wall)`, then any number of events (requests, broadcasts, snapshots, executor events), then
+`finish()`, which looks at every job that changed, starts and assigns what it can, and returns the effects. The shell
+stores `effects.records` before it lets anything else of them, or any reply of the turn, leave the process.
+"""
+
+from __future__ import annotations
+
+from meeseeks.errors import InvalidRequest
+
+from .effects import ALL, OWN, Beat, Effects, Event, Snapshot, Update
+from .ledger import Ledger
+from .mesh import Mesh
+from .owner import Owner
+from .record import Record
+from .requests import Requests
+from .settings import Settings
+from .submitter import Submitter
+
+__all__ = ["Endpoints", "NodeState"]
+
+_EXPIRE_BATCH = 500
+
+
+class Endpoints:
+    """Where this node can be reached, for its heartbeats. A blank address is 'where you see me'."""
+
+    def __init__(self, address: str = "", port: int = 0, pub_port: int = 0, version: str = "") -> None:
+        self.address, self.port, self.pub_port, self.version = address, port, pub_port, version
+
+
+class NodeState:
+    """One node. `requests` has what clients may ask; the rest is here."""
+
+    def __init__(
+        self, settings: Settings, incarnation: str, now: float, wall: float, endpoints: Endpoints | None = None
+    ) -> None:
+        self.settings = settings
+        self.incarnation = incarnation
+        self.endpoints = endpoints or Endpoints()
+        self.ledger = Ledger(settings, now, wall)
+        self.table = self.ledger.table
+        self.mesh = Mesh(settings, incarnation, now)
+        self.owner = Owner(self.ledger, self.mesh)
+        self.submitter = Submitter(self.ledger, self.mesh, self.owner)
+        self.requests = Requests(self.ledger, self.mesh, self.owner, self.submitter)
+        self.info: dict[str, float] = {}
+        """Figures of the daemon for its heartbeats."""
+        self.wanted_topics = {OWN, ALL}
+        """Topics that somebody listens to: the others are not put together."""
+        self.expired: list[str] = []
+        """Jobs forgotten since the shell last looked: their output may go too."""
+        self._published = {OWN: 0, ALL: 0}
+        self._last_beat_at: float | None = None
+        self._welcome = False
+
+    # --- a turn
+
+    def begin(self, now: float, wall: float) -> None:
+        """A turn starts. A long pause since the last one means that this process was frozen, or starved."""
+        if now - self.ledger.now > max(3 * self.settings.heartbeat, self.settings.timeout / 2):
+            self.mesh.on_wakeup(now)
+        self.ledger.now = now
+        self.ledger.wall = wall
+
+    def finish(self) -> Effects:
+        """The turn ends: decide on all that changed, and say what is to be done."""
+        self._upkeep()
+        self.ledger.run_timers()
+        self.owner.on_renewed(self.mesh.renewed)
+        self.mesh.renewed.clear()
+        self._settle()
+        self.submitter.place_waiting()
+        self._settle()
+        self.owner.start_ready()
+        return self._effects()
+
+    @property
+    def next_turn_at(self) -> float:
+        """When a turn is due even if nothing happens."""
+        beat_at = self.ledger.now if self._last_beat_at is None else self._last_beat_at + self.settings.heartbeat
+        timer_at = self.ledger.next_timer_at
+        return beat_at if timer_at is None else min(beat_at, timer_at)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no task is left at the executor (what a node that is stopping waits for)."""
+        return not self.owner.tasks
+
+    # --- events
+
+    def on_update(self, update: Update) -> None:
+        """A broadcast came in."""
+        self._merge(self.mesh.on_update(update, self.ledger.now))
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """An answer to one of our syncs came in."""
+        self._merge(self.mesh.on_snapshot(snapshot, self.ledger.now))
+
+    def on_met(self, name: str, incarnation: str, host: str, port: int, pub_port: int) -> None:
+        """A node said hello, or answered ours. InvalidRequest where its name is taken."""
+        self.mesh.on_met(name, incarnation, host, port, pub_port, self.ledger.now)
+
+    def on_subscribed(self) -> None:
+        """Somebody subscribed: show at once where the streams stand, so that a missed start is noticed."""
+        self._welcome = True
+
+    def on_executor(self, events: list[Event]) -> None:
+        """The executor tells something."""
+        self.owner.on_events(events)
+
+    def on_executor_gone(self) -> None:
+        """The executor died."""
+        self.owner.on_executor_gone()
+
+    def configure(self, settings: Settings) -> None:
+        """Take over changed settings (all but the name) while running."""
+        if settings.name != self.settings.name:
+            raise InvalidRequest("a running node keeps its name")
+        self.settings = self.ledger.settings = self.mesh.settings = settings
+        self.owner.set_pools(settings.pools)
+
+    def stop(self) -> None:
+        """Take nothing more, start nothing more, end what runs: `is_idle` tells when that is done."""
+        self.owner.stop()
+        self.owner.beat_due = True
+
+    def sync(self, incarnation: str, since: int, origin: str | None, limit: int) -> Snapshot:
+        """Answer a sync: of our own stream, or of what we heard of a silent node."""
+        if origin is not None:
+            return self._sync_tail(origin, incarnation, since)
+        if incarnation != self.incarnation or since > self.table.seq:
+            since = 0
+        records, seq = self.table.changes_since(since, limit)
+        more = seq < self.table.seq
+        beats = [] if more else [self._beat(self.mesh.number), *self._covered_beats()]
+        return Snapshot(
+            node=self.settings.name,
+            incarnation=self.incarnation,
+            since=since,
+            seq=seq,
+            more=more,
+            records=records,
+            beats=beats,
+        )
+
+    # --- inside
+
+    def _sync_tail(self, origin: str, incarnation: str, since: int) -> Snapshot:
+        tail = self.mesh.tail_of(origin, incarnation, since)
+        if tail is None:  # too long ago: the most recent of all is the best that is left
+            records, _ = self.table.changes_since(max(0, self.table.seq - 20_000))
+            peer = self.mesh.peers[origin]
+            life, seq = peer.incarnation, peer.applied
+        else:
+            ids, life, seq = tail
+            records = [record for jid in ids if (record := self.table.get(jid)) is not None]
+        return Snapshot(
+            node=self.settings.name, incarnation=life, since=since, origin=origin, seq=seq, records=records
+        )
+
+    def _merge(self, records: list[Record]) -> None:
+        for record in records:
+            if not self.ledger.is_stale(record):
+                self.ledger.merge(record)
+
+    def _upkeep(self) -> None:
+        """Once a heartbeat: everything that silence and age may lead to."""
+        now = self.ledger.now
+        if self._last_beat_at is not None and now < self._last_beat_at + self.settings.heartbeat:
+            return
+        self._last_beat_at = now
+        self.owner.beat_due = True
+        self.mesh.tick(now)
+        self.submitter.judge_lost_nodes()
+        if any(pool.ready for pool in self.owner.pools.values()):
+            self.owner.rebalance(self.submitter.room_elsewhere())
+        self.expired.extend(self.ledger.expire(_EXPIRE_BATCH))
+
+    def _settle(self) -> None:
+        """Look at every job that changed, until nothing changes any more."""
+        dirty = self.ledger.dirty
+        while dirty:
+            jid, _ = dirty.popitem(last=False)
+            record = self.table.get(jid)
+            self.owner.fence(jid, record)
+            if record is None:
+                continue
+            name, spec, status = self.settings.name, record.spec, record.status
+            mine = status.node == name and status.state in ("new", "running")
+            if not mine:
+                self.owner.forget_line(jid, spec.pool)
+            if spec.submit_node == name:
+                self.submitter.act(record)
+            else:
+                self.submitter.waiting.remove(jid)
+            if mine and self.table.get(jid) is record:
+                self.owner.act(record)
+
+    def _effects(self) -> Effects:
+        changed = self.ledger.changed
+        effects = Effects(
+            records=[record for jid in changed if (record := self.table.get(jid)) is not None],
+            ended=list(self.ledger.ended.values()),
+            syncs=self.mesh.syncs,
+            links=self.mesh.links,
+        )
+        self._publish(effects, changed)
+        self.owner.acknowledge()
+        effects.orders, self.owner.orders = self.owner.orders, []
+        self.mesh.syncs, self.mesh.links, self.mesh.passed_on = [], [], []
+        self.ledger.changed, self.ledger.ended = {}, {}
+        return effects
+
+    def _publish(self, effects: Effects, changed: dict[str, bool]) -> None:
+        """One message a topic. The own heartbeat, whenever it is due, is on both."""
+        beats = []
+        if self.owner.beat_due:
+            beats.append(self._beat(self.mesh.beat_sent(self.ledger.now)))
+            self.owner.beat_due = False
+        elif self._welcome and self.mesh.number:
+            beats.append(self._beat(self.mesh.number))
+        self._welcome = False
+        own = [record for record in effects.records if changed[record.spec.id]]
+        for topic, records, heard in ((OWN, own, []), (ALL, effects.records, self.mesh.passed_on)):
+            if not (records or beats or heard):
+                continue
+            update = self._update(topic, records, beats + heard)
+            if topic in self.wanted_topics:
+                effects.updates.append(update)
+
+    def _update(self, topic: str, records: list[Record], beats: list[Beat]) -> Update:
+        prev, self._published[topic] = self._published[topic], self.table.seq
+        return Update(
+            node=self.settings.name,
+            incarnation=self.incarnation,
+            topic=topic,
+            prev=prev,
+            seq=self.table.seq,
+            records=records,
+            beats=beats,
+        )
+
+    def _beat(self, number: int) -> Beat:
+        now, mesh, at = self.ledger.now, self.mesh, self.endpoints
+        return Beat(
+            node=self.settings.name,
+            incarnation=self.incarnation,
+            number=number,
+            seq=self.table.seq,
+            ts=self.ledger.wall,
+            acks=mesh.acks(now),
+            timeout=self.settings.timeout,
+            lost_after=self.settings.lost_after,
+            loadavg=self.submitter.loadavg,
+            version=at.version,
+            address=at.address,
+            port=at.port,
+            pub_port=at.pub_port,
+            pools=self.owner.pool_status(),
+            sees=mesh.sees(now),
+            tails=mesh.tails(now),
+            leaving=self.owner.stopping,
+            info=self.info,
+        )
+
+    def _covered_beats(self) -> list[Beat]:
+        found = []
+        for peer in self.mesh.peers.values():
+            if peer.covered is not None and self.mesh.is_online(peer.name, self.ledger.now):
+                found.append(peer.covered)
+        return found

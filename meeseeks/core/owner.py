@@ -1,0 +1,435 @@
+"""What a node does with the jobs that are assigned to it: claim, start, watch, end. It is their only writer.
+
+One rule keeps copies from doubling: a task is named by (job, generation, epoch, run), it is ordered only while the
+table names exactly that run, only while no other task of the job lives here, and, for a leased job, only on a fresh
+lease whose deadlines go along with the order.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from .effects import (
+    Ack,
+    Adopted,
+    Dropped,
+    Exited,
+    Kill,
+    Order,
+    PoolStatus,
+    Renew,
+    SetSlots,
+    Start,
+    Started,
+    TaskKey,
+)
+from .effects import Event as TaskEvent
+from .ledger import Ledger
+from .lifecycle import Event, Phase, followup, phase_of
+from .mesh import Mesh
+from .placement import CONFIG_POOL, fits
+from .pools import Pool, Task, Tasks
+from .record import Record, is_dead, is_lost
+from .settings import PoolSettings
+
+__all__ = ["Owner", "again_delay"]
+
+_CONFIG_SETTINGS = PoolSettings()
+
+
+def again_delay(runs: int, longest: float = 10.0) -> float:
+    """Seconds before run number `runs` + 1 of a job: 0.1, 0.2, 0.4, … so that a failing job does not spin."""
+    return min(longest, 0.1 * 2.0 ** min(max(runs - 1, 0), 16))
+
+
+class Owner:
+    """The pools and tasks of one node."""
+
+    def __init__(self, ledger: Ledger, mesh: Mesh) -> None:
+        self.ledger = ledger
+        self.mesh = mesh
+        self.orders: list[Order] = []
+        self.tasks = Tasks()
+        self.pools: dict[str, Pool] = {}
+        self.executor_ready = False
+        self.stopping = False
+        self.beat_due = False
+        """Something changed that the others need before the next heartbeat."""
+        self.unstored: list[TaskKey] = []
+        self._parked: dict[str, dict[str, None]] = {}  # lessor -> claimed jobs that wait for a lease of it
+        self._delayed: dict[str, TaskKey] = {}
+        self._prefetches: dict[str, int] = {}
+        self.set_pools(ledger.settings.pools)
+
+    # --- configuration
+
+    def set_pools(self, settings: dict[str, PoolSettings]) -> None:
+        """Take over changed pools. What runs goes on; claimed jobs of a pool that is gone go back."""
+        settings = {**settings, CONFIG_POOL: _CONFIG_SETTINGS}
+        for name, one in settings.items():
+            pool = self.pools.get(name)
+            if pool is None:
+                pool = self.pools[name] = Pool(one)
+                pool.in_flight = sum(task.pool == name for task in self.tasks)
+            elif pool.settings == one:
+                continue
+            pool.settings = one
+            if name != CONFIG_POOL:
+                self.orders.append(SetSlots(name, one.slots))
+        for name in self.pools.keys() - settings.keys():
+            del self.pools[name]
+        self.beat_due = True
+        for jid in self.ledger.loads.on(self.ledger.name):
+            self.ledger.dirty[jid] = None
+
+    def pool_status(self) -> dict[str, PoolStatus]:
+        """The pools for the next heartbeat."""
+        wait = self.ledger.settings.wait_in_pool
+        return {name: pool.status(wait) for name, pool in self.pools.items() if name != CONFIG_POOL}
+
+    def stop(self) -> None:
+        """Start nothing more, give back what has not started, end what runs."""
+        self.stopping = True
+        for jid in self.ledger.loads.on(self.ledger.name):
+            self.ledger.dirty[jid] = None
+
+    # --- one job
+
+    def act(self, record: Record) -> None:
+        """Do what the table says of a job that is assigned to this node and has not ended."""
+        status = record.status
+        if is_lost(record):
+            record = self.ledger.advance(record, Event.REFUTE)
+            status = record.status
+        phase = phase_of(status)
+        if phase is Phase.RUNNING:
+            self._act_running(record)
+        elif is_dead(record):
+            self._act_killed(record)
+        elif not self._accepts(record):
+            self._give_back(record)
+        elif phase is Phase.ASSIGNED:
+            self.ledger.advance(record, Event.CLAIM)  # makes the job dirty again
+        elif record.spec.hold:
+            self._unline(record)
+            self._drop_tasks(record.spec.id, "held")
+        else:
+            self._line_up(record)
+
+    def fence(self, jid: str, record: Record | None) -> None:
+        """End the copies of a job that its record does not name."""
+        for task in self.tasks.of_job(jid):
+            key = task.key
+            if record is not None and (record.status.generation, record.status.epoch) == (key.generation, key.epoch):
+                continue
+            self._order_kill(task, "the job was given to another node")
+
+    def forget_line(self, jid: str, pool: str) -> None:
+        """The job is not ours any more, or not waiting any more."""
+        for one in self.pools.values() if pool not in self.pools else (self.pools[pool],):
+            one.ready.pop(jid, None)
+        for parked in self._parked.values():
+            parked.pop(jid, None)
+        self._delayed.pop(jid, None)
+
+    def _accepts(self, record: Record) -> bool:
+        pool = self.pools.get(record.spec.pool)
+        if pool is None or self.stopping or not fits(record, self.ledger.name):
+            return False
+        return record.status.active or not pool.settings.drain
+
+    def _act_running(self, record: Record) -> None:
+        key = _key_of(record, record.status.start_count)
+        task = self.tasks.get(key)
+        if task is None:
+            if self.executor_ready:
+                # A node that came back without its executor, or without its memory: nobody can tell how it ended.
+                self._finish(record, Event.FAIL, rc=None, error="executor lost", end_ts=self.ledger.wall)
+            return
+        if is_dead(record):
+            self._order_kill(task, "killed")
+        elif self.stopping:
+            self._order_kill(task, f"node {self.ledger.name} stopped")
+
+    def _act_killed(self, record: Record) -> None:
+        self._unline(record)
+        if not self._drop_tasks(record.spec.id, "killed"):
+            self.ledger.advance(record, Event.KILL, error="killed", end_ts=self.ledger.wall)
+
+    def _give_back(self, record: Record) -> None:
+        self._unline(record)
+        if not self._drop_tasks(record.spec.id, "given back"):
+            self.ledger.advance(record, Event.BOUNCE)
+
+    def _line_up(self, record: Record) -> None:
+        jid = record.spec.id
+        if self.tasks.of_job(jid) or jid in self._delayed:
+            return
+        for name, pool in self.pools.items():
+            if name != record.spec.pool:
+                pool.ready.pop(jid, None)
+        pool = self.pools[record.spec.pool]
+        if jid not in pool.ready and not any(jid in parked for parked in self._parked.values()):
+            pool.line_up(jid, self.ledger.now)
+
+    def _unline(self, record: Record) -> None:
+        self.forget_line(record.spec.id, "")
+
+    def _drop_tasks(self, jid: str, why: str) -> bool:
+        tasks = self.tasks.of_job(jid)
+        for task in tasks:
+            self._order_kill(task, why)
+        return bool(tasks)
+
+    def _order_kill(self, task: Task, why: str) -> None:
+        if task.killing:
+            return
+        task.killing = True
+        pool = self.pools.get(task.pool)
+        grace = pool.settings.grace if pool is not None else PoolSettings().grace
+        if self.stopping:
+            grace = min(grace, 5.0)  # a node that is told to stop is gone within ten seconds
+        self.orders.append(Kill(task.key, grace, why))
+
+    # --- starting
+
+    def start_ready(self) -> None:
+        """Order as many tasks as there is room for. What can't start for want of a lease makes room for others."""
+        if not self.executor_ready or self.stopping:
+            return
+        for name, pool in self.pools.items():
+            while pool.ready and pool.has_room():
+                jid = next(iter(pool.ready))
+                del pool.ready[jid]
+                pool.ready_since = self.ledger.now
+                record = self.ledger.table.get(jid)
+                if record is not None and self._may_start(record, name):
+                    self._start(record, pool)
+            if pool.prefetch != self._prefetches.get(name, 0):
+                self._prefetches[name] = pool.prefetch
+                self.beat_due = True
+
+    def _may_start(self, record: Record, pool: str) -> bool:
+        """Whether it still is what it was when it was lined up; and parks it if only its lease is missing."""
+        status = record.status
+        if phase_of(status) is not Phase.CLAIMED or status.node != self.ledger.name or record.spec.pool != pool:
+            return False
+        if is_dead(record) or record.spec.hold or self.tasks.of_job(record.spec.id):
+            return False
+        lessor = status.epoch[1]
+        if not status.leased or lessor == self.ledger.name:
+            return True
+        lease = self.mesh.lease(lessor)
+        if lease is not None and lease[0] > self.ledger.now:
+            return True
+        self._parked.setdefault(lessor, {})[record.spec.id] = None
+        return False
+
+    def _start(self, record: Record, pool: Pool) -> None:
+        spec, status = record.spec, record.status
+        key = _key_of(record, status.start_count + 1)
+        lessor = status.epoch[1] if status.leased and status.epoch[1] != self.ledger.name else None
+        lease = self.mesh.lease(lessor) if lessor is not None else None
+        self.tasks.add(Task(key, spec.pool, lessor))
+        pool.in_flight += 1
+        limits = [limit for limit in (spec.runtime or pool.settings.runtime,) if limit]
+        is_command = not isinstance(spec.args, dict)
+        self.orders.append(
+            Start(
+                key=key,
+                pool=spec.pool,
+                args=tuple(spec.args) if is_command else (),
+                env=self._env(record),
+                stdin=spec.stdin,
+                stdout=spec.stdout,
+                stderr=spec.stderr,
+                runtime=limits[0] if limits else None,
+                grace=pool.settings.grace,
+                config=spec.config if is_command else dict(spec.args),  # type: ignore[arg-type]
+                lessor=lessor,
+                start_by_at=lease[0] if lease is not None else None,
+                kill_at=lease[1] if lease is not None else None,
+            )
+        )
+
+    def _env(self, record: Record) -> dict[str, str]:
+        spec = record.spec
+        return {
+            "MEESEEKS_JOB_ID": spec.id,
+            "MEESEEKS_POOL": spec.pool,
+            "MEESEEKS_NODE": self.ledger.name,
+            "MEESEEKS_SUBMIT_NODE": spec.submit_node,
+            "MEESEEKS_TAGS": ",".join(spec.tags),
+        }
+
+    def on_renewed(self, lessors: set[str]) -> None:
+        """Leases were renewed: tell the executor, and let those start that waited for it."""
+        for lessor in sorted(lessors):
+            lease = self.mesh.lease(lessor)
+            if lease is None:
+                continue
+            if any(task.lessor == lessor for task in self.tasks):
+                self.orders.append(Renew(lessor, *lease))
+            for jid in self._parked.pop(lessor, {}):
+                self.ledger.dirty[jid] = None
+
+    def rebalance(self, has_room: dict[str, int]) -> None:
+        """Give back claimed jobs that wait in line here while other nodes have had free slots for their pool."""
+        if self.ledger.settings.wait_in_pool:
+            return
+        for name, pool in self.pools.items():
+            if not pool.ready or self.ledger.now - pool.ready_since < 2 * self.ledger.settings.heartbeat:
+                continue
+            for jid in list(pool.ready)[: has_room.get(name, 0)]:
+                record = self.ledger.table.get(jid)
+                if record is not None and phase_of(record.status) is Phase.CLAIMED and record.spec.node is None:
+                    self._give_back(record)
+
+    # --- what the executor tells
+
+    def on_events(self, events: list[TaskEvent]) -> None:
+        """A batch of the executor. Ends first: whoever adopts must not take a task for lost that has just ended."""
+        for event in events:
+            if isinstance(event, Exited):
+                self._on_exited(event)
+            elif isinstance(event, Started):
+                self._on_started(event)
+            elif isinstance(event, Dropped):
+                self._on_dropped(event.key)
+        for event in events:
+            if isinstance(event, Adopted):
+                self._on_adopted(event)
+
+    def on_executor_gone(self) -> None:
+        """The executor died, and its jobs with it: those that may have started have failed."""
+        self.executor_ready = False
+        for task in self.tasks:
+            self._lose(task)
+
+    def _lose(self, task: Task) -> None:
+        record = self._retire(task.key)
+        if record is None:
+            return
+        if phase_of(record.status) is Phase.CLAIMED:
+            # It was ordered, and nobody can tell whether it started: never twice, so it counts as started.
+            record = self.ledger.advance(record, Event.START, pid=None, start_ts=self.ledger.wall)
+        self._finish(record, Event.FAIL, rc=None, error="executor lost", end_ts=self.ledger.wall)
+
+    def _on_adopted(self, event: Adopted) -> None:
+        self.executor_ready = True
+        self.orders.extend(
+            SetSlots(name, pool.settings.slots) for name, pool in self.pools.items() if name != CONFIG_POOL
+        )
+        known = {*event.waiting, *(started.key for started in event.running)}
+        for task in self.tasks:
+            if task.key not in known and task.pool != CONFIG_POOL:
+                self._lose(task)
+        for key in event.waiting:
+            self._adopt(key)
+        for started in event.running:
+            self._adopt(started.key)
+            self._on_started(started)
+        for jid in self.ledger.loads.on(self.ledger.name):
+            self.ledger.dirty[jid] = None
+
+    def _adopt(self, key: TaskKey) -> None:
+        """A task that an earlier life of this node ordered."""
+        if self.tasks.get(key) is not None:
+            return
+        record = self.ledger.table.get(key.job)
+        lessor = key.epoch[1] if record is not None and record.status.leased else None
+        task = Task(key, record.spec.pool if record is not None else "", lessor)
+        self.tasks.add(task)
+        if task.pool in self.pools:
+            self.pools[task.pool].in_flight += 1
+        self.ledger.dirty[key.job] = None
+
+    def _on_started(self, event: Started) -> None:
+        task = self.tasks.get(event.key)
+        if task is None or task.started:
+            return
+        task.started = True
+        record = self._named_by(event.key)
+        if record is not None and phase_of(record.status) is Phase.CLAIMED:
+            self.ledger.advance(record, Event.START, pid=event.pid, start_ts=event.start_ts)
+
+    def _on_dropped(self, key: TaskKey) -> None:
+        if self._retire(key) is not None:
+            self.ledger.dirty[key.job] = None
+
+    def _on_exited(self, event: Exited) -> None:
+        self.unstored.append(event.key)
+        record = self._retire(event.key)
+        if record is None:
+            return
+        if phase_of(record.status) is Phase.CLAIMED:  # it ended before its start was told
+            record = self.ledger.advance(record, Event.START, pid=None, start_ts=event.start_ts or event.end_ts)
+        if phase_of(record.status) is not Phase.RUNNING:
+            return
+        pool = self.pools.get(record.spec.pool)
+        if pool is not None and event.start_ts is not None:
+            pool.ended(max(0.0, event.end_ts - event.start_ts))
+        if is_dead(record):
+            end = Event.KILL
+        else:
+            end = Event.SUCCEED if event.rc == 0 and event.error is None else Event.FAIL
+        self._finish(
+            record,
+            end,
+            rc=event.rc,
+            error="killed" if end is Event.KILL else event.error,
+            end_ts=event.end_ts,
+            stdout_data=event.stdout_data,
+            stderr_data=event.stderr_data,
+            stdout_size=event.stdout_size,
+            stderr_size=event.stderr_size,
+            output_node=self.ledger.name if event.spooled else None,
+        )
+
+    def acknowledge(self) -> None:
+        """Once the ends of this turn are stored, the executor may forget them: to be called with the turn's orders."""
+        self.orders.extend(Ack(key) for key in self.unstored)
+        self.unstored.clear()
+
+    def _finish(self, record: Record, end: Event, **facts: Any) -> None:
+        """Write an end, and what follows from it on this node."""
+        record = self.ledger.advance(record, end, **facts)
+        again = followup(record)
+        if again is not Event.RESTART and again is not Event.RETRY:
+            return
+        delay = again_delay(record.status.fail_count if again is Event.RETRY else record.status.start_count)
+        self.ledger.ended.pop(record.spec.id, None)
+        record = self.ledger.advance(record, again)
+        key = _key_of(record, record.status.start_count + 1)
+        self._delayed[record.spec.id] = key
+
+        def due() -> None:
+            if self._delayed.get(key.job) == key:
+                del self._delayed[key.job]
+                self.ledger.dirty[key.job] = None
+
+        self.ledger.after(delay, due)
+
+    def _retire(self, key: TaskKey) -> Record | None:
+        """A task is over: make room, look at its job again, and return the record if it is about this very run."""
+        task = self.tasks.remove(key)
+        if task is not None and task.pool in self.pools:
+            self.pools[task.pool].in_flight -= 1
+        self.ledger.dirty[key.job] = None
+        return self._named_by(key)
+
+    def _named_by(self, key: TaskKey) -> Record | None:
+        """The record of a key's job, if it tells of this very run here."""
+        record = self.ledger.table.get(key.job)
+        if record is None or record.status.node != self.ledger.name:
+            return None
+        status = record.status
+        if (status.generation, status.epoch) != (key.generation, key.epoch):
+            return None
+        run = status.start_count + (phase_of(status) is Phase.CLAIMED)
+        return record if run == key.run else None
+
+
+def _key_of(record: Record, run: int) -> TaskKey:
+    return TaskKey(record.spec.id, record.status.generation, record.status.epoch, run)

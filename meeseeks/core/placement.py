@@ -1,0 +1,184 @@
+"""Which node gets a job: what the submit node knows of the load, who waits, and the choice (DESIGN section 5).
+
+Jobs wait in groups of those that may go to the same nodes, so that a turn costs what it assigns, not what waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .effects import PoolStatus
+from .record import END_STATES, Record, is_lost
+from .settings import PoolSettings
+
+__all__ = ["CONFIG_POOL", "Candidate", "Loads", "Waiting", "fits", "place", "pool_status"]
+
+CONFIG_POOL = "__config"
+"""A job for this pool is no command: its args are configuration, for its node to apply."""
+
+_UNLIMITED = 1_000_000_000
+
+
+class Candidate(NamedTuple):
+    """A node that may get jobs of a pool."""
+
+    node: str
+    pool: PoolStatus
+    loadavg: float
+
+
+def fits(record: Record, node: str) -> bool:
+    """Whether the spec lets the job run on this node."""
+    return record.spec.node is None or record.spec.node == node
+
+
+def pool_status(settings: PoolSettings, *, wait: bool, running: int = 0, waiting: int = 0, prefetch: int = 0) -> PoolStatus:
+    """What a node tells the others of a pool."""
+    return PoolStatus(
+        slots=settings.slots,
+        running=running,
+        waiting=waiting,
+        hold=settings.hold,
+        drain=settings.drain,
+        prefetch=prefetch,
+        wait=wait,
+    )
+
+
+class Loads:
+    """How many live jobs each node has in each pool, by this node's table; and which ones they are."""
+
+    def __init__(self) -> None:
+        self.jobs: Counter[tuple[str, str]] = Counter()
+        """Per (node, pool), without those on hold: they take no slot."""
+        self._by_node: dict[str, dict[str, None]] = {}
+
+    def note(self, before: Record | None, after: Record | None) -> None:
+        """A record changed."""
+        was, now = _assignment(before), _assignment(after)
+        if was == now:
+            return
+        if was is not None and before is not None:
+            node, pool, held = was
+            if not held:
+                self.jobs[node, pool] -= 1
+                if not self.jobs[node, pool]:
+                    del self.jobs[node, pool]
+            if now is None or now[0] != node:
+                jobs = self._by_node[node]
+                del jobs[before.spec.id]
+                if not jobs:
+                    del self._by_node[node]
+        if now is not None and after is not None:
+            node, pool, held = now
+            if not held:
+                self.jobs[node, pool] += 1
+            self._by_node.setdefault(node, {})[after.spec.id] = None
+
+    def on(self, node: str) -> list[str]:
+        """The live jobs that are assigned to a node."""
+        return list(self._by_node.get(node, ()))
+
+    def nodes(self) -> list[str]:
+        """The nodes that have live jobs."""
+        return list(self._by_node)
+
+
+def _assignment(record: Record | None) -> tuple[str, str, bool] | None:
+    if record is None or record.status.node is None or record.status.state in END_STATES or is_lost(record):
+        return None
+    return record.status.node, record.spec.pool, record.spec.hold
+
+
+class Waiting:
+    """The unassigned jobs of a submit node, oldest first, in groups (pool, wished node, held)."""
+
+    def __init__(self) -> None:
+        # OrderedDict, since taking the first out of a plain dict again and again costs ever more
+        self._groups: dict[tuple[str, str | None, bool], OrderedDict[str, None]] = {}
+        self._group_of: dict[str, tuple[str, str | None, bool]] = {}
+
+    def __len__(self) -> int:
+        return len(self._group_of)
+
+    def __contains__(self, jid: object) -> bool:
+        return jid in self._group_of
+
+    def add(self, record: Record) -> None:
+        """Line a job up, or move it to the group that it belongs to now."""
+        spec = record.spec
+        group = (spec.pool, spec.node, spec.hold)
+        if self._group_of.get(spec.id) == group:
+            return
+        self.remove(spec.id)
+        self._group_of[spec.id] = group
+        self._groups.setdefault(group, OrderedDict())[spec.id] = None
+
+    def remove(self, jid: str) -> None:
+        """It waits no longer."""
+        group = self._group_of.pop(jid, None)
+        if group is not None:
+            del self._groups[group][jid]
+            if not self._groups[group]:
+                del self._groups[group]
+
+    def groups(self) -> Iterator[tuple[str, str | None, bool]]:
+        """The groups that have jobs."""
+        return iter(list(self._groups))
+
+    def first(self, group: tuple[str, str | None, bool]) -> str | None:
+        """The oldest job of a group."""
+        return next(iter(self._groups.get(group, ())), None)
+
+    def position(self, jid: str) -> int:
+        """How many jobs of its group are before it."""
+        return next(at for at, other in enumerate(self._groups[self._group_of[jid]]) if other == jid)
+
+
+def place(
+    waiting: Waiting,
+    group: tuple[str, str | None, bool],
+    candidates: Iterable[Candidate],
+    loads: Loads,
+    *,
+    use_loadavg: bool,
+) -> Iterator[tuple[str, str]]:
+    """Pairs (job, node) for a group, as long as there is room. The caller assigns each job before it takes the next.
+
+    Nodes with free slots come first, most free slots before fewer; then those whose slots are so short-lived that they
+    want a job in advance; full ones only where they said so (`wait_in_pool`). A held job takes no slot: any node will do.
+    """
+    pool, wish, held = group
+    heap: list[tuple[tuple[float, ...], str, int, Candidate]] = []
+    for candidate in candidates:
+        if candidate.pool.drain or (wish is not None and wish != candidate.node):
+            continue
+        load = loads.jobs[candidate.node, pool]
+        if held or _has_room(candidate, load):
+            heap.append((_rank(candidate, load, use_loadavg), candidate.node, load, candidate))
+    heapq.heapify(heap)
+    while heap and (jid := waiting.first(group)) is not None:
+        _, node, load, candidate = heap[0]
+        yield jid, node
+        if held or _has_room(candidate, load + 1):
+            heapq.heapreplace(heap, (_rank(candidate, load + 1, use_loadavg), node, load + 1, candidate))
+        else:
+            heapq.heappop(heap)
+
+
+def _free(candidate: Candidate, load: int) -> int:
+    return (candidate.pool.slots or _UNLIMITED) - load
+
+
+def _has_room(candidate: Candidate, load: int) -> bool:
+    return _free(candidate, load) + candidate.pool.prefetch > 0 or candidate.pool.wait
+
+
+def _rank(candidate: Candidate, load: int, use_loadavg: bool) -> tuple[float, ...]:
+    """Less is better."""
+    free = _free(candidate, load)
+    rank: tuple[float, ...] = (candidate.pool.hold, free <= 0)
+    return (*rank, candidate.loadavg, -free) if use_loadavg else (*rank, -free, candidate.loadavg)

@@ -1,0 +1,284 @@
+"""What clients may ask of a node's table: submit and change, kill, query, list, and look at the mesh.
+
+Each method checks everything before it changes anything, and raises InvalidRequest with one sentence otherwise.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from meeseeks.errors import InvalidRequest
+
+from .ledger import Ledger
+from .lifecycle import first_status, followup
+from .mesh import Mesh
+from .owner import Owner
+from .placement import CONFIG_POOL
+from .record import END_STATES, KILLED, NEW, Record, Spec, is_lost, view_state
+from .spec import check
+from .submitter import Submitter
+
+__all__ = ["Requests"]
+
+Info = dict[str, Any]
+
+_MOVES = ("pool", "node")
+
+
+class Requests:
+    """The requests of clients, against one node's table."""
+
+    def __init__(self, ledger: Ledger, mesh: Mesh, owner: Owner, submitter: Submitter) -> None:
+        self.ledger = ledger
+        self.mesh = mesh
+        self.owner = owner
+        self.submitter = submitter
+
+    # --- submit
+
+    def submit(self, request: Any) -> dict[str, Info]:
+        """Make a job, or change the one that has the id. Returns the jobinfo of each job that it is about."""
+        return self.submit_many([request])
+
+    def submit_many(self, requests: Any) -> dict[str, Info]:
+        """The same for several jobspecs: all of them or, if one is wrong, none."""
+        if not isinstance(requests, list):
+            raise InvalidRequest(f"submit_many takes a list of jobspecs, not {type(requests).__name__}")
+        planned: list[tuple[str, Record | None, Info]] = []
+        made: set[str] = set()
+        for request in requests:
+            for jid, record, changes in self._plan(request, made):
+                planned.append((jid, record, changes))
+                made.add(jid)
+        for jid, record, changes in planned:
+            self._carry_out(jid, record, changes)
+        return {jid: self._info(jid) for jid, _, _ in planned}
+
+    def _plan(self, request: Any, made: set[str]) -> list[tuple[str, Record | None, Info]]:
+        """What a jobspec comes down to: (id, the record to change or None for a new job, checked fields)."""
+        if not isinstance(request, dict):
+            raise InvalidRequest(f"a jobspec is a map, not {type(request).__name__}")
+        table, jid = self.ledger.table, request.get("id")
+        known = [jid] if isinstance(jid, str) and jid in table else table.group(jid) if isinstance(jid, str) else []
+        if jid in made:
+            raise InvalidRequest(f"id {jid!r} stands twice in one submit_many")
+        changes = check(request, new=not known)
+        if not known:
+            return [(one, None, fields) for one, fields in self._expand(changes)]
+        planned: list[tuple[str, Record | None, Info]] = []
+        for one in known:
+            record = table.get(one)
+            assert record is not None
+            fields = {key: value for key, value in changes.items() if key != "id"}
+            if record.spec.group == jid:
+                fields.pop("node", None)  # each of the group has the node that it was made for
+            planned.append((one, record, self._check_change(record, fields)))
+        return planned
+
+    def _expand(self, changes: Info) -> list[tuple[str, Info]]:
+        """A new job for each node that `node` names; one job if it names none, or just one."""
+        wish, pool = changes.get("node"), changes["pool"]
+        jid = changes.pop("id", None) or uuid.uuid4().hex
+        if pool == CONFIG_POOL and wish is None:
+            wish = changes["node"] = self.ledger.name
+        if wish is None or (isinstance(wish, str) and not wish.endswith("*")):
+            return [(jid, changes)]
+        nodes: dict[str, None] = {}
+        for pattern in [wish] if isinstance(wish, str) else wish:
+            if not pattern.endswith("*"):
+                nodes[pattern] = None
+                continue
+            found = [name for name in self._nodes_with(pool) if name.startswith(pattern[:-1])]
+            if not found:
+                have = ", ".join(self._nodes_with(pool)) or "none"
+                raise InvalidRequest(
+                    f"node {pattern!r} matches no online node that has pool {pool!r} (nodes that have it: {have})"
+                )
+            nodes.update(dict.fromkeys(found))
+        return [(f"{jid}@{name}", {**changes, "node": name, "group": jid}) for name in nodes]
+
+    def _nodes_with(self, pool: str) -> list[str]:
+        names = [p.name for p in self.mesh.peers.values() if self.mesh.is_online(p.name, self.ledger.now)]
+        found = [name for name in names if pool == CONFIG_POOL or pool in self._beat_pools(name)]
+        if pool in self.owner.pools:
+            found.append(self.ledger.name)
+        return sorted(found)
+
+    def _beat_pools(self, name: str) -> dict[str, Any]:
+        beat = self.mesh.peers[name].beat
+        return dict(beat.pools) if beat is not None else {}
+
+    def _check_change(self, record: Record, fields: Info) -> Info:
+        """The fields that really change, with `state`; or InvalidRequest if the job must not be changed so now."""
+        spec, state = record.spec, fields.pop("state", None)
+        is_resend = "pool" in fields and "args" in fields
+        changes = {key: value for key, value in fields.items() if getattr(spec, key) != value}
+        if isinstance(changes.get("node"), list) or (changes.get("node") or "").endswith("*"):
+            raise InvalidRequest(
+                f"node {changes['node']!r} names several nodes: that is for new jobs only, and {spec.id!r} is there already"
+            )
+        active = record.status.active and not is_lost(record)
+        if active:
+            moved = [key for key in _MOVES if key in changes]
+            if moved or (state == NEW and not (is_resend and not changes)):
+                raise InvalidRequest(
+                    f"job {spec.id!r} is active on {record.status.node!r}: kill it first, and wait for active=False, "
+                    f"before you change {moved[0] if moved else 'its state'}"
+                )
+        if ("args" in changes or "pool" in changes) and (
+            isinstance(changes.get("args", spec.args), dict) != (changes.get("pool", spec.pool) == CONFIG_POOL)
+        ):
+            raise InvalidRequest(f"job {spec.id!r}: args is a map exactly where pool is {CONFIG_POOL!r}")
+        if state is not None:
+            changes["state"] = state
+        return changes
+
+    def _carry_out(self, jid: str, record: Record | None, changes: Info) -> None:
+        state = changes.pop("state", None)
+        if record is None:
+            self._create(jid, changes, killed=state == KILLED)
+            return
+        if state == KILLED:
+            self._kill(record)
+            record = self.ledger.table.get(jid) or record
+        elif state == NEW and view_state(record) in END_STATES:
+            changes.update(self._rerun(record, changes))
+        if changes:
+            self.ledger.change_spec(record, **changes)
+
+    def _create(self, jid: str, fields: Info, *, killed: bool) -> None:
+        ledger = self.ledger
+        ledger.lamport += 1
+        spec = Spec(
+            **fields,
+            id=jid,
+            submit_node=ledger.name,
+            submit_ts=ledger.wall,
+            ts=ledger.wall,
+            lamport=ledger.lamport,
+            writer=ledger.name,
+            killed_generation=1 if killed else 0,
+        )
+        ledger.create(spec, first_status(spec, ledger.wall))
+
+    def _rerun(self, record: Record, changes: Info) -> Info:
+        """A new generation, and perhaps a new submit node.
+
+        A job that may be given to other nodes by its submit node stays with it: only that node knows whether a copy
+        of it lives somewhere (DESIGN section 3).
+        """
+        spec, rerun = record.spec, {"generation": record.spec.generation + 1}
+        leased = spec.asks_rerun or record.status.leased
+        away = spec.submit_node != self.ledger.name and not self.mesh.is_online(spec.submit_node, self.ledger.now)
+        here = changes.get("node", spec.node) == self.ledger.name
+        if not leased and (away or here):
+            return {**rerun, "submit_node": self.ledger.name}
+        return dict(rerun)
+
+    # --- kill, query, list
+
+    def kill(self, what: Any) -> Any:
+        """Kill by id, ids or filters; returns what `query` would. A job that has ended stays as it is."""
+        return self._pick(what, act=self._kill)
+
+    def query(self, what: Any) -> Any:
+        """One jobinfo or False by id; {jid: jobinfo} by ids or filters."""
+        return self._pick(what)
+
+    def ls(self, filters: Any) -> list[str]:
+        """The ids of the jobs that match filters."""
+        if not isinstance(filters, (dict, type(None))):
+            raise InvalidRequest(f"ls takes filters, {{key: value}}, not {type(filters).__name__}")
+        return self.ledger.table.select(filters or {})
+
+    def _pick(self, what: Any, act: Any = None) -> Any:
+        table = self.ledger.table
+        if isinstance(what, str):
+            record = table.get(what)
+            if record is None:
+                return False
+            if act is not None:
+                act(record)
+            return self._info(what)
+        if isinstance(what, list):
+            if not all(isinstance(jid, str) for jid in what):
+                raise InvalidRequest("a list of job ids has strings only")
+            found = [jid for jid in dict.fromkeys(what) if jid in table]
+        elif isinstance(what, dict):
+            found = table.select(what)
+        else:
+            raise InvalidRequest(f"expected a job id, a list of them, or filters, not {type(what).__name__}")
+        if act is not None:
+            for jid in found:
+                act(table.get(jid))
+        return {jid: self._info(jid) for jid in found}
+
+    def _kill(self, record: Record) -> None:
+        spec, status = record.spec, record.status
+        same_generation = spec.generation == status.generation
+        if spec.killed_generation >= spec.generation:
+            return
+        if same_generation and status.state in END_STATES and followup(record) is None:
+            return
+        self.ledger.change_spec(record, killed_generation=spec.generation)
+
+    def _info(self, jid: str) -> Info:
+        info = self.ledger.table.info(jid)
+        record = self.ledger.table.get(jid)
+        if record is not None and info["state"] == NEW:
+            info["reason"] = self.submitter.why_waiting(record)
+        return info
+
+    # --- the mesh
+
+    def nodes(self) -> dict[str, Info]:
+        """Every node that this one knows, itself included, with its status."""
+        now = self.ledger.now
+        found = {}
+        for peer in self.mesh.peers.values():
+            beat = peer.beat
+            if beat is None:
+                continue
+            online = self.mesh.is_online(peer.name, now)
+            lost = self.mesh.is_lost(peer.name, now)
+            word = "online" if online else "left" if beat.leaving else "lost" if lost else "offline"
+            found[peer.name] = {
+                "online": online,
+                "state": word,
+                "ts": beat.ts,
+                "silent_s": round(self.mesh.quiet(peer.name, now), 3),
+                "loadavg": beat.loadavg,
+                "version": beat.version,
+                "address": peer.host or beat.address,
+                "port": beat.port,
+                "pub_port": beat.pub_port,
+                "pools": {name: _pool_info(pool) for name, pool in beat.pools.items()},
+                "sees": list(beat.sees),
+                "info": beat.info,
+            }
+        return found
+
+    def pools(self) -> dict[str, dict[str, int | None]]:
+        """Free slots of each pool on each online node; None where there is no limit."""
+        found: dict[str, dict[str, int | None]] = {}
+        names = {name for name in self.owner.pools if name != CONFIG_POOL}
+        for peer in self.mesh.peers.values():
+            if self.mesh.is_online(peer.name, self.ledger.now):
+                names.update(self._beat_pools(peer.name))
+        for pool in sorted(names):
+            for candidate in self.submitter.candidates(pool):
+                slots = candidate.pool.slots
+                free = None if not slots else max(0, slots - self.ledger.loads.jobs[candidate.node, pool])
+                found.setdefault(pool, {})[candidate.node] = 0 if candidate.pool.drain else free
+        return found
+
+
+def _pool_info(pool: Any) -> Info:
+    return {
+        "slots": pool.slots,
+        "running": pool.running,
+        "waiting": pool.waiting,
+        "hold": pool.hold,
+        "drain": pool.drain,
+    }

@@ -1,0 +1,165 @@
+"""What a node does with the jobs that were submitted to it: assign them, take them back, judge lost nodes, rerun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .effects import PoolStatus
+from .ledger import Ledger
+from .lifecycle import Event, Phase, followup, is_over, phase_of
+from .mesh import Mesh
+from .owner import Owner, again_delay
+from .placement import CONFIG_POOL, Candidate, Waiting, place
+from .record import END_STATES, Record, is_dead, is_lost
+
+__all__ = ["Submitter"]
+
+
+class Submitter:
+    """The scheduler of one node: it assigns its own jobs only, and judges only for them."""
+
+    def __init__(self, ledger: Ledger, mesh: Mesh, owner: Owner) -> None:
+        self.ledger = ledger
+        self.mesh = mesh
+        self.owner = owner
+        self.waiting = Waiting()
+        self.loadavg = 0.0
+        self._delayed: dict[str, int] = {}  # resubmitted job -> the start count that its delay is for
+
+    # --- one job
+
+    def act(self, record: Record) -> None:
+        """Do what the table says of a job whose submit node this is."""
+        status = record.status
+        if record.spec.generation > status.generation and is_over(record):
+            self.ledger.advance(record, Event.RERUN)  # makes the job dirty again
+            return
+        phase = phase_of(status)
+        if phase is not Phase.UNASSIGNED:
+            self.waiting.remove(record.spec.id)
+        if phase is Phase.UNASSIGNED:
+            self._act_unassigned(record)
+        elif status.state in END_STATES:
+            if followup(record) is Event.RESUBMIT:
+                self._resubmit(record)
+        elif status.node != self.ledger.name and status.node is not None and self._is_gone(status.node):
+            self._judge(record)
+
+    def _act_unassigned(self, record: Record) -> None:
+        jid = record.spec.id
+        if is_dead(record):
+            self.waiting.remove(jid)
+            self.ledger.advance(record, Event.KILL, error="killed", end_ts=self.ledger.wall)
+        elif self._delayed.get(jid) != record.status.start_count:
+            self.waiting.add(record)
+
+    def _resubmit(self, record: Record) -> None:
+        """Back to the start, at once for all to see, and with a growing delay before it may be assigned."""
+        jid, runs = record.spec.id, record.status.start_count
+        self._delayed[jid] = runs
+
+        def due() -> None:
+            if self._delayed.get(jid) == runs:
+                del self._delayed[jid]
+                self.ledger.dirty[jid] = None
+
+        self.ledger.after(again_delay(runs), due)
+        self.ledger.advance(record, Event.RESUBMIT)
+
+    # --- lost nodes
+
+    def judge_lost_nodes(self) -> None:
+        """Look for live jobs on nodes that have been silent for `lost_after`. Costs nodes, and jobs of lost nodes."""
+        for node in self.ledger.loads.nodes():
+            if node != self.ledger.name and self._is_gone(node):
+                for jid in self.ledger.loads.on(node):
+                    record = self.ledger.table.get(jid)
+                    if record is not None and record.spec.submit_node == self.ledger.name:
+                        self._judge(record)
+
+    def _is_gone(self, node: str) -> bool:
+        return self.mesh.is_lost(node, self.ledger.now)
+
+    def _judge(self, record: Record) -> None:
+        spec, status = record.spec, record.status
+        if is_lost(record):
+            return
+        ran = phase_of(status) is Phase.RUNNING
+        # Only what was assigned on a lease may go elsewhere: its copy over there has been ended by now.
+        may_rerun = status.leased and (spec.resubmit or status.fail_count + ran <= spec.retries)
+        if may_rerun and not is_dead(record):
+            self.ledger.advance(record, Event.TAKE_BACK, error=f"node {status.node} lost")
+        else:
+            self.ledger.change_spec(record, lost=status.key)
+
+    # --- placement
+
+    def place_waiting(self) -> None:
+        """Assign what can be assigned, oldest first within each group of like jobs."""
+        for group in self.waiting.groups():
+            candidates = list(self.candidates(group[0]))
+            for jid, node in place(
+                self.waiting, group, candidates, self.ledger.loads, use_loadavg=self.ledger.settings.use_loadavg
+            ):
+                self.waiting.remove(jid)
+                record = self.ledger.table.get(jid)
+                if record is not None and phase_of(record.status) is Phase.UNASSIGNED:
+                    self.ledger.advance(record, Event.ASSIGN, node=node, leased=record.spec.asks_rerun)
+
+    def candidates(self, pool: str) -> Iterator[Candidate]:
+        """The nodes that may get a job of this pool now."""
+        now = self.ledger.now
+        own = self.owner.pools.get(pool)
+        if own is not None and not self.owner.stopping:
+            yield Candidate(self.ledger.name, own.status(self.ledger.settings.wait_in_pool), self.loadavg)
+        for peer in self.mesh.peers.values():
+            if peer.beat is None or not self.mesh.is_alive(peer.name, now):
+                continue
+            status = PoolStatus() if pool == CONFIG_POOL else peer.beat.pools.get(pool)
+            if status is not None:
+                yield Candidate(peer.name, status, peer.beat.loadavg)
+
+    def room_elsewhere(self) -> dict[str, int]:
+        """Free slots of each of this node's pools on other nodes, by this table."""
+        room: dict[str, int] = {}
+        for pool in self.owner.pools:
+            for candidate in self.candidates(pool):
+                if candidate.node == self.ledger.name or candidate.pool.drain or candidate.pool.hold:
+                    continue
+                slots = candidate.pool.slots or 1_000_000
+                free = slots - self.ledger.loads.jobs[candidate.node, pool]
+                room[pool] = room.get(pool, 0) + max(0, free)
+        return room
+
+    def why_waiting(self, record: Record) -> str | None:
+        """In words, why a job has not started yet; None if it has, or has ended."""
+        spec, status = record.spec, record.status
+        phase = phase_of(status)
+        if status.state in END_STATES or phase is Phase.RUNNING:
+            return None
+        if phase is not Phase.UNASSIGNED:
+            return self._why_waiting_there(record, phase)
+        if spec.submit_node != self.ledger.name:
+            if not self.mesh.is_online(spec.submit_node, self.ledger.now):
+                return f"its submit node {spec.submit_node!r}, which assigns it, is offline"
+            return f"submit node {spec.submit_node!r} has not assigned it yet"
+        if spec.id in self._delayed:
+            return "it is resubmitted after a short delay"
+        candidates = list(self.candidates(spec.pool))
+        if not candidates:
+            return f"no online node has pool {spec.pool!r}"
+        if spec.node is not None and all(candidate.node != spec.node for candidate in candidates):
+            return f"node {spec.node!r} is not online, or has no pool {spec.pool!r}"
+        if all(candidate.pool.drain for candidate in candidates if spec.node in (None, candidate.node)):
+            return f"pool {spec.pool!r} is drained"
+        return f"all slots of pool {spec.pool!r} are taken"
+
+    def _why_waiting_there(self, record: Record, phase: Phase) -> str | None:
+        spec, node = record.spec, record.status.node
+        if node is not None and node != self.ledger.name and not self.mesh.is_online(node, self.ledger.now):
+            return f"node {node!r}, to which it is assigned, is offline"
+        if phase is Phase.ASSIGNED:
+            return f"assigned to node {node!r}"
+        if spec.hold:
+            return "held"
+        return f"in line for a slot of pool {spec.pool!r} on node {node!r}"

@@ -1,0 +1,47 @@
+"""How an error says which value is wrong: shortened, and with the known name that is nearest to an unknown one.
+
+What is shown here came from outside: both functions take any object, of any size.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["one_of", "shown", "unknown"]
+
+_LONGEST_NAME = 64
+
+
+class _Shown(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 60
+        self.maxlevel = 2
+        self.maxdict = self.maxlist = self.maxtuple = 4
+
+    def repr_int(self, value: int, _level: int) -> str:
+        """A number; Python itself refuses to write very long ones."""
+        return repr(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
+
+
+_shown = _Shown()
+
+
+def shown(value: object) -> str:
+    """A value as an error's sentence shows it: on one line, and never long."""
+    return _shown.repr(value)
+
+
+def one_of(names: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """`unknown WHAT NAME`, with the known name that is nearest to it, or all of them if none is near."""
+    known = list(known)
+    near = get_close_matches(name[:_LONGEST_NAME], known, 1) if isinstance(name, str) else []
+    return f"unknown {what} {shown(name)}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")

@@ -1,0 +1,109 @@
+"""Frames to messages and back. The only place that decodes bytes from outside, with one error for all bad ones."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from meeseeks.core.effects import Event, Order
+from meeseeks.errors import ProtocolError
+
+from .messages import PROTOCOL_VERSION, REQUEST_TYPES, Reply, Request, Update
+
+__all__ = [
+    "BadRequest",
+    "convert",
+    "decode_events",
+    "decode_orders",
+    "decode_reply",
+    "decode_request",
+    "decode_update",
+    "encode",
+]
+
+T = TypeVar("T")
+
+_encoder = msgspec.msgpack.Encoder()
+_reply = msgspec.msgpack.Decoder(Reply)
+_update = msgspec.msgpack.Decoder(Update)
+_orders = msgspec.msgpack.Decoder(list[Order])
+_events = msgspec.msgpack.Decoder(list[Event])
+_anything = msgspec.msgpack.Decoder()
+
+encode = _encoder.encode
+"""Any message, or a list of orders or events, as bytes."""
+
+
+class BadRequest(ProtocolError):
+    """A request that can't be answered with a result; `id` is the sender's number for it, if that could be read."""
+
+    def __init__(self, message: str, request_id: int | str | None) -> None:
+        super().__init__(message)
+        self.id = request_id
+
+
+def decode_request(frame: bytes) -> Request:
+    """A request of a known type and version, or BadRequest, which names what is wrong and says the request's id."""
+    try:
+        raw = _anything.decode(frame)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise BadRequest(f"the message is not MessagePack: {error}", None) from error
+    if not isinstance(raw, dict):
+        raise BadRequest(f"a request is a map with v, id and request, not a {type(raw).__name__}", None)
+    request_id = raw.get("id")
+    if isinstance(request_id, bool) or not isinstance(request_id, (int, str)):
+        raise BadRequest(f"a request's id is a number or a string, not {_short(request_id)}", None)
+    version, body = raw.get("v", PROTOCOL_VERSION), raw.get("request")
+    if version != PROTOCOL_VERSION:
+        raise BadRequest(
+            f"protocol version {_short(version)} is not known here; this node speaks {PROTOCOL_VERSION}", request_id
+        )
+    if not isinstance(body, dict) or len(body) != 1:
+        raise BadRequest("`request` is a map with exactly one entry, {type: data}", request_id)
+    kind = next(iter(body))
+    if kind not in REQUEST_TYPES:
+        raise BadRequest(
+            f"request type {_short(kind)} is not known; known are {', '.join(REQUEST_TYPES)}", request_id
+        )
+    return Request(id=request_id, request=body)
+
+
+def decode_reply(frame: bytes) -> Reply:
+    """A reply, or ProtocolError."""
+    return _decode(_reply, frame)
+
+
+def decode_update(frame: bytes) -> Update:
+    """A broadcast, or ProtocolError."""
+    return _decode(_update, frame)
+
+
+def decode_orders(frame: bytes) -> list[Order]:
+    """What a node sends to its executor, or ProtocolError."""
+    return _decode(_orders, frame)
+
+
+def decode_events(frame: bytes) -> list[Event]:
+    """What an executor sends to its node, or ProtocolError."""
+    return _decode(_events, frame)
+
+
+def convert(data: Any, kind: type[T]) -> T:
+    """Plain maps and lists as the typed message that they stand for, or ProtocolError."""
+    try:
+        return msgspec.convert(data, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ProtocolError(f"{kind.__name__.lower()}: {error}") from error
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:
+    try:
+        return decoder.decode(frame)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise ProtocolError(f"not a valid message: {error}") from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,236 @@
+"""Every ZeroMQ socket of meeseeks is made here, with its options and the reason for each. The only importer of zmq.
+
+One thread owns a socket (pyzmq: contexts are thread-safe, sockets are not); one context a process. No `zmq` exception
+leaves this module but as an error of ours; sends and receives here never block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from meeseeks.errors import InvalidRequest
+
+from .messages import MAX_MESSAGE_BYTES
+
+__all__ = [
+    "POLLIN",
+    "Poller",
+    "Socket",
+    "bind",
+    "close",
+    "context",
+    "dealer",
+    "endpoint",
+    "ipc_dialer",
+    "ipc_listener",
+    "monitor",
+    "monitor_event",
+    "pair",
+    "publisher",
+    "receive_nowait",
+    "router",
+    "send_nowait",
+    "subscribe",
+    "subscriber",
+    "unsubscribe",
+    "watched_dealer",
+]
+
+Socket = zmq.Socket[bytes]
+Poller = zmq.Poller
+POLLIN: int = zmq.POLLIN
+
+_IPC_PATH_MAX = 107  # sun_path of Linux, less its final zero byte
+HIGH_WATER_MARK = 100_000
+"""Messages queued for one peer before they are dropped. Drops are noticed by seq, and repaired by a sync."""
+
+
+def context() -> zmq.Context[Socket]:
+    """The one context of this process. Its sockets die with the process: nothing waits for unsent messages."""
+    return zmq.Context.instance()
+
+
+def endpoint(host: str, port: int) -> str:
+    """The TCP endpoint of a host and port, with the brackets that an IPv6 literal needs."""
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return f"tcp://{host}:{port}"
+
+
+def bind(socket: Socket, host: str, port: int) -> int:
+    """Bind to host and port (0: a free one) and return the port. InvalidRequest says why it can't be had."""
+    # ZeroMQ wants an address or an interface here: a name that is not in /etc/hosts would be looked up as IPv6 only.
+    try:
+        socket.bind(endpoint("127.0.0.1" if host == "localhost" else host, port))
+    except zmq.ZMQError as error:
+        raise InvalidRequest(f"can't listen on {host}:{port}: {error.strerror or error}") from error
+    bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(bound, bytes)
+    return int(bound.rstrip(b"\0").rsplit(b":", 1)[1])
+
+
+def router() -> Socket:
+    """The request socket of a node."""
+    socket = _socket(zmq.ROUTER)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else a reply to somebody who left vanishes without a trace
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects keeps its place instead of being mute
+    return socket
+
+
+def publisher() -> Socket:
+    """The broadcast socket of a node: XPUB, since it tells when a subscription arrives."""
+    socket = _socket(zmq.XPUB)
+    # Every subscriber is answered with a heartbeat at once, so it sees at once whether it missed something.
+    socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+    return socket
+
+
+def subscriber(to: str) -> Socket:
+    """A SUB that is connected to an endpoint and has no topic yet."""
+    socket = _socket(zmq.SUB)
+    _connect(socket, to)
+    return socket
+
+
+def subscribe(socket: Socket, topic: str) -> None:
+    """Add a topic to a SUB. Topics are followed by a frame border, so `own` is no prefix of another."""
+    socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+
+
+def unsubscribe(socket: Socket, topic: str) -> None:
+    """Take a topic from a SUB."""
+    socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
+
+
+def dealer(to: str) -> Socket:
+    """A DEALER that is connected to a node's ROUTER."""
+    socket = _socket(zmq.DEALER)
+    # Without a connection messages stay with the caller, who has a deadline, instead of piling up in a pipe.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    _connect(socket, to)
+    return socket
+
+
+def watched_dealer(to: str) -> tuple[Socket, Socket]:
+    """A DEALER with its monitor, which is there before the connection begins and so misses nothing of it."""
+    socket = _socket(zmq.DEALER)
+    socket.setsockopt(zmq.IMMEDIATE, 1)  # as in `dealer`
+    watcher = monitor(socket)
+    _connect(socket, to)
+    return socket, watcher
+
+
+def pair(name: str, *, listen: bool) -> Socket:
+    """One end of an in-process pipe: how other threads wake the thread that owns the sockets."""
+    socket = _socket(zmq.PAIR)
+    if listen:
+        socket.bind(f"inproc://{name}")
+    else:
+        socket.connect(f"inproc://{name}")
+    return socket
+
+
+def ipc_listener(path: Path) -> Socket:
+    """The node's end of its executor's line: a socket file in a folder that only its user may enter."""
+    if len(str(path)) > _IPC_PATH_MAX:
+        raise InvalidRequest(f"{path} is too long for a socket file ({_IPC_PATH_MAX} bytes at most)")
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    socket = _socket(zmq.DEALER)
+    socket.bind(f"ipc://{path}")
+    return socket
+
+
+def ipc_dialer(path: Path) -> Socket:
+    """The executor's end: it connects, and connects again when its node was away."""
+    socket = _socket(zmq.DEALER)
+    socket.connect(f"ipc://{path}")
+    return socket
+
+
+def send_nowait(socket: Socket, frames: list[bytes]) -> bool:
+    """Send, or False where it would have to wait (no connection, or too much on its way) or the receiver is gone."""
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK, copy=True)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno != zmq.EHOSTUNREACH:
+            raise
+        return False
+    return True
+
+
+def receive_nowait(socket: Socket) -> list[bytes] | None:
+    """The next message as its frames, or None."""
+    try:
+        return socket.recv_multipart(zmq.NOBLOCK)
+    except zmq.Again:
+        return None
+
+
+def monitor(socket: Socket) -> Socket:
+    """A socket that tells what becomes of `socket`'s connection: read it with `monitor_event`."""
+    events = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    failed = (
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    )
+    return socket.get_monitor_socket(events | failed)
+
+
+def monitor_event(socket: Socket) -> str | None:
+    """What happened to a connection next: connected, ready, retried, disconnected, refused_handshake; or None."""
+    frames = receive_nowait(socket)
+    if frames is None:
+        return None
+    event: dict[str, Any] = dict(parse_monitor_message(frames))
+    return _MONITOR_WORDS.get(event["event"], "refused_handshake")
+
+
+_MONITOR_WORDS = {
+    zmq.EVENT_CONNECTED: "connected",
+    zmq.EVENT_HANDSHAKE_SUCCEEDED: "ready",
+    zmq.EVENT_CONNECT_RETRIED: "retried",
+    zmq.EVENT_DISCONNECTED: "disconnected",
+}
+
+
+def close(socket: Socket, linger_ms: int = 0) -> None:
+    """Close a socket and its monitor; what is unsent has `linger_ms` left."""
+    with contextlib.suppress(zmq.ZMQError):  # it has no monitor
+        socket.disable_monitor()
+    socket.close(linger=linger_ms)
+
+
+def _socket(kind: int) -> Socket:
+    socket = context().socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)  # the default is to wait for ever at exit
+    socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)  # the default leaves a mute stranger 30 s
+    # A cable that was pulled sends no FIN: find out in seconds, not in half an hour.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
+    return socket
+
+
+def _connect(socket: Socket, to: str) -> None:
+    # A name with an AAAA record is tried as IPv6 only once IPV6 is on: switch it on for literals that need it.
+    host = to.split("//", 1)[1].rsplit(":", 1)[0].strip("[]")
+    with contextlib.suppress(ValueError):  # a name
+        socket.setsockopt(zmq.IPV6, int(ipaddress.ip_address(host).version == 6))
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)  # the default is no back-off at all
+    try:
+        socket.connect(to)
+    except zmq.ZMQError as error:
+        raise InvalidRequest(f"{to} is no address that can be connected to: {error.strerror or error}") from error
