@@ -40,6 +40,8 @@ class Peer:
         self.beat: Beat | None = None
         self.heard_at = NEVER_AT
         self.direct_at = NEVER_AT
+        self.via = ""
+        """The linked peer through which its last heartbeat came first: the way to it."""
         self.covered: Beat | None = None
         self.lease_at = NEVER_AT
         # the stream
@@ -258,6 +260,16 @@ class Mesh:
         lost_after = min(self.settings.lost_after, peer.beat.lost_after)
         return peer.lease_at + timeout, peer.lease_at + 0.8 * lost_after
 
+    def next_hop(self, name: str, now: float) -> str | None:
+        """The linked peer to which a request for this node goes: itself, or the one through which it is heard."""
+        peer = self.peers.get(name)
+        if peer is None:
+            return None
+        if peer.linked and now - peer.direct_at < self.settings.timeout:
+            return name
+        via = self.peers.get(peer.via)
+        return via.name if via is not None and via.linked else None
+
     # --- upkeep, once a heartbeat
 
     def tick(self, now: float) -> None:
@@ -353,7 +365,7 @@ class Mesh:
         if beat.node != via.name and not beat.address and peer.host:
             beat = msgspec.structs.replace(beat, address=peer.host)
         if peer.beat is None or beat.number > peer.beat.number:
-            peer.beat, peer.heard_at = beat, now
+            peer.beat, peer.heard_at, peer.via = beat, now, via.name
         if peer.covered is None or beat.number > peer.covered.number:
             via.uncovered.append((seq, beat))
             self._cover(via, now)

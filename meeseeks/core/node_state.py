@@ -7,6 +7,8 @@ stores `effects.records` before it lets anything else of them, or any reply of t
 
 from __future__ import annotations
 
+from typing import Any
+
 from meeseeks.errors import InvalidRequest
 
 from .effects import ALL, OWN, Beat, Effects, Event, Snapshot, Update
@@ -125,6 +127,10 @@ class NodeState:
         """Take nothing more, start nothing more, end what runs: `is_idle` tells when that is done."""
         self.owner.stop()
         self.owner.beat_due = True
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Every node that this one knows, itself included, with its status."""
+        return self.requests.nodes(self._beat(self.mesh.number))
 
     def sync(self, incarnation: str, since: int, origin: str | None, limit: int) -> Snapshot:
         """Answer a sync: of our own stream, or of what we heard of a silent node."""

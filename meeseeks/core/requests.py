@@ -10,6 +10,7 @@ from typing import Any
 
 from meeseeks.errors import InvalidRequest
 
+from .effects import Beat, PoolStatus
 from .ledger import Ledger
 from .lifecycle import first_status, followup
 from .mesh import Mesh
@@ -232,31 +233,22 @@ class Requests:
 
     # --- the mesh
 
-    def nodes(self) -> dict[str, Info]:
-        """Every node that this one knows, itself included, with its status."""
+    def nodes(self, own: Beat) -> dict[str, Info]:
+        """Every node that this one knows, itself (by its own heartbeat) included, with its status."""
         now = self.ledger.now
-        found = {}
+        found = {own.node: _node_info(own, "online", 0.0, own.address)}
         for peer in self.mesh.peers.values():
-            beat = peer.beat
-            if beat is None:
+            if peer.beat is None:
                 continue
-            online = self.mesh.is_online(peer.name, now)
-            lost = self.mesh.is_lost(peer.name, now)
-            word = "online" if online else "left" if beat.leaving else "lost" if lost else "offline"
-            found[peer.name] = {
-                "online": online,
-                "state": word,
-                "ts": beat.ts,
-                "silent_s": round(self.mesh.quiet(peer.name, now), 3),
-                "loadavg": beat.loadavg,
-                "version": beat.version,
-                "address": peer.host or beat.address,
-                "port": beat.port,
-                "pub_port": beat.pub_port,
-                "pools": {name: _pool_info(pool) for name, pool in beat.pools.items()},
-                "sees": list(beat.sees),
-                "info": beat.info,
-            }
+            if self.mesh.is_online(peer.name, now):
+                state = "online"
+            elif peer.beat.leaving:
+                state = "left"
+            else:
+                state = "lost" if self.mesh.is_lost(peer.name, now) else "offline"
+            found[peer.name] = _node_info(
+                peer.beat, state, self.mesh.quiet(peer.name, now), peer.host or peer.beat.address
+            )
         return found
 
     def pools(self) -> dict[str, dict[str, int | None]]:
@@ -274,7 +266,24 @@ class Requests:
         return found
 
 
-def _pool_info(pool: Any) -> Info:
+def _node_info(beat: Beat, state: str, silent_s: float, address: str) -> Info:
+    return {
+        "online": state == "online",
+        "state": state,
+        "ts": beat.ts,
+        "silent_s": round(silent_s, 3),
+        "loadavg": beat.loadavg,
+        "version": beat.version,
+        "address": address,
+        "port": beat.port,
+        "pub_port": beat.pub_port,
+        "pools": {name: _pool_info(pool) for name, pool in beat.pools.items()},
+        "sees": list(beat.sees),
+        "info": dict(beat.info),
+    }
+
+
+def _pool_info(pool: PoolStatus) -> Info:
     return {
         "slots": pool.slots,
         "running": pool.running,

@@ -126,6 +126,8 @@ class OutputWanted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     stream: str = "stdout"
     offset: int = 0
     limit: int = 1024 * 1024
+    hops: int = 0
+    """How many nodes have passed the request on: it is dropped where they begin to go round in circles."""
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -34,6 +34,7 @@ __all__ = [
     "pair",
     "publisher",
     "receive_nowait",
+    "receive_request",
     "router",
     "send_nowait",
     "subscribe",
@@ -173,6 +174,19 @@ def receive_nowait(socket: Socket) -> list[bytes] | None:
         return socket.recv_multipart(zmq.NOBLOCK)
     except zmq.Again:
         return None
+
+
+def receive_request(socket: Socket) -> tuple[list[bytes], str] | None:
+    """The next message of a ROUTER as its frames, and the host that it came from ('' if that is not known)."""
+    try:
+        frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return None
+    try:
+        host = frames[-1].get("Peer-Address")
+    except zmq.ZMQError:
+        host = ""
+    return [frame.bytes for frame in frames], str(host)
 
 
 def monitor(socket: Socket) -> Socket:

@@ -1,0 +1,70 @@
+"""A node as a process: its log, its signals, its one line on stdout, its exit code. Only here are signals handled."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from meeseeks.config import NodeConfig
+from meeseeks.errors import InvalidRequest
+
+from .node import Node
+
+__all__ = ["run"]
+
+log = logging.getLogger("meeseeks")
+
+_JOIN_WITHIN = 8.0
+"""A name that is taken by a node that has just died is free again within three heartbeats."""
+
+
+def run(config: NodeConfig) -> int:
+    """Run a node until SIGTERM or SIGINT; 0, or 1 with one line on stderr if it can't start or may not join."""
+    _set_up_logging(config)
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    try:
+        node = Node(config)
+    except InvalidRequest as error:
+        print(f"mks node: {error}", file=sys.stderr)
+        return 1
+    wakeup_fd, stop = _catch_signals()
+    refused_at = time.monotonic() + _JOIN_WITHIN
+
+    def should_stop() -> bool:
+        return bool(stop) or (node.refused is not None and time.monotonic() > refused_at)
+
+    print(f"ready {config.name} {config.listen.address}:{node.port} pub {node.pub_port}", flush=True)
+    log.info("node %s listens on %s:%d (pub %d)", config.name, config.listen.address, node.port, node.pub_port)
+    node.run(wakeup_fd, should_stop)
+    if not stop and node.refused is not None:
+        print(f"mks node: {node.refused}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _catch_signals() -> tuple[int, list[int]]:
+    """A file descriptor that becomes readable at SIGTERM or SIGINT, and the list that then has its number."""
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    caught: list[int] = []
+
+    def on_signal(number: int, _frame: object) -> None:
+        caught.append(number)
+
+    handler: Callable[[int, object], None] = on_signal
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    return readable, caught
+
+
+def _set_up_logging(config: NodeConfig) -> None:
+    logging.basicConfig(
+        level=config.logging.level,
+        format=f"%(asctime)s {config.name} %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )

@@ -1,0 +1,92 @@
+"""One function a request type: what arrived becomes a call of the core, and its result the reply.
+
+A handler returns the result, or LATER if it will be given to `asker.answer` when another node has answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from meeseeks.errors import InvalidRequest
+from meeseeks.wire import codec
+from meeseeks.wire.messages import SYNC_BATCH, Hello, Output, OutputWanted, SyncRequest
+
+if TYPE_CHECKING:
+    from .node import Asker, Node
+
+__all__ = ["HANDLERS", "LATER"]
+
+LATER = object()
+"""The result is not known yet."""
+
+
+def _submit(node: Node, data: Any, asker: Asker) -> Any:
+    return node.state.requests.submit(data)
+
+
+def _submit_many(node: Node, data: Any, asker: Asker) -> Any:
+    return node.state.requests.submit_many(data)
+
+
+def _query(node: Node, data: Any, asker: Asker) -> Any:
+    found = node.state.requests.query(data)
+    if isinstance(data, str) and found is not False and node.output.complete(data, found, asker.answer):
+        return LATER
+    return found
+
+
+def _kill(node: Node, data: Any, asker: Asker) -> Any:
+    return node.state.requests.kill(data)
+
+
+def _ls(node: Node, data: Any, asker: Asker) -> Any:
+    return node.state.requests.ls(data)
+
+
+def _nodes(node: Node, data: Any, asker: Asker) -> Any:
+    return node.nodes()
+
+
+def _pools(node: Node, data: Any, asker: Asker) -> Any:
+    return node.state.requests.pools()
+
+
+def _config(node: Node, data: Any, asker: Asker) -> Any:
+    if data is not None and not isinstance(data, dict):
+        raise InvalidRequest(f"config takes a map of settings, not {type(data).__name__}")
+    return node.change_config(data or {})
+
+
+def _output(node: Node, data: Any, asker: Asker) -> Any:
+    def done(output: Output | Exception) -> None:
+        asker.answer(output)
+
+    node.output.read(codec.convert(data, OutputWanted), done)
+    return LATER
+
+
+def _hello(node: Node, data: Any, asker: Asker) -> Any:
+    hello = codec.convert(data, Hello)
+    node.state.on_met(hello.node, hello.incarnation, hello.address or asker.host, hello.port, hello.pub_port)
+    return node.hello()
+
+
+def _sync(node: Node, data: Any, asker: Asker) -> Any:
+    wanted = codec.convert(data, SyncRequest)
+    return node.state.sync(wanted.incarnation, wanted.since, wanted.origin, SYNC_BATCH)
+
+
+HANDLERS: dict[str, Callable[[Node, Any, Asker], Any]] = {
+    "submit": _submit,
+    "submit_many": _submit_many,
+    "query": _query,
+    "kill": _kill,
+    "ls": _ls,
+    "nodes": _nodes,
+    "pools": _pools,
+    "config": _config,
+    "output": _output,
+    "hello": _hello,
+    "sync": _sync,
+}

@@ -1,0 +1,277 @@
+"""The loop of a node: wait, drain what is there, let the core decide on the whole batch, store, then send.
+
+Nothing leaves the process before the records of its turn are stored: no reply, no broadcast, no order. One thread,
+no locks; nothing in here blocks but the wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import meeseeks
+from meeseeks import config as configuration
+from meeseeks.config import NodeConfig
+from meeseeks.core.effects import ALL, OWN, Effects, Event, Exited, Start, Started
+from meeseeks.core.node_state import Endpoints, NodeState
+from meeseeks.core.placement import CONFIG_POOL
+from meeseeks.core.record import jobinfo
+from meeseeks.errors import InvalidRequest, MeeseeksError
+from meeseeks.executor.handle import ExecutorHandle
+from meeseeks.executor.spool import Spool
+from meeseeks.wire import codec, sockets
+from meeseeks.wire.messages import ErrorInfo, Hello, Reply
+
+from .folder import StateFolder
+from .handlers import HANDLERS, LATER
+from .history import History
+from .output import OutputReader
+from .peers import Peers
+
+__all__ = ["Asker", "Node"]
+
+log = logging.getLogger(__name__)
+
+_STOP_WITHIN = 8.0
+_DRAIN_MAX = 5000
+"""Messages read from one socket in one turn: so that a flood does not keep the others waiting."""
+_LAST_WORDS_MS = 1000
+
+
+class Asker:
+    """Who sent a request, and how to answer it (once)."""
+
+    def __init__(self, envelope: list[bytes], request_id: int | str | None, kind: str, host: str, node: Node) -> None:
+        self._envelope = envelope
+        self._id = request_id
+        self._kind = kind
+        self._node = node
+        self.host = host
+
+    def answer(self, result: Any) -> None:
+        """Answer with a result, or with the error that an exception of ours stands for."""
+        if isinstance(result, MeeseeksError):
+            reply = Reply(id=self._id, node=self._node.name, error=ErrorInfo(result.code, str(result)))
+        else:
+            reply = Reply(id=self._id, node=self._node.name, response={self._kind: result})
+        self._node.replies.append((self._envelope, reply))
+
+
+class Node:
+    """One node: its sockets, its executor, its core. `run` returns when it has been told to stop and all is quiet."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.name = config.name
+        self.replies: list[tuple[list[bytes], Reply]] = []
+        self._stop_at: float | None = None
+        self._config_jobs: list[Event] = []
+        self._folder = StateFolder(config.state_dir)
+        self._poller = sockets.Poller()
+        self._router = sockets.router()
+        self._publisher = sockets.publisher()
+        self.port = sockets.bind(self._router, config.listen.address, config.listen.port)
+        self.pub_port = sockets.bind(self._publisher, config.listen.address, config.pub_port)
+        self._endpoints = Endpoints(config.advertised, self.port, self.pub_port, meeseeks.__version__)
+        self.state = NodeState(
+            config.settings(), uuid.uuid4().hex, time.monotonic(), time.time(), endpoints=self._endpoints
+        )
+        self.state.wanted_topics = set()
+        self._spool = Spool(self._folder.spool)
+        self._executor = ExecutorHandle(
+            self.name, self._folder.path, self._folder.spool, config.state.inline_output
+        )
+        self._peers = Peers(self.state, self._poller, self.hello)
+        self._peers.set_fixed(config.peers())
+        self.output = OutputReader(self.state, self._peers, self._spool)
+        self._history = History(config.state.history)
+        self._tick_at = 0.0
+        self._turn_s_max = 0.0
+        for socket in (self._router, self._publisher, self._executor.socket):
+            self._poller.register(socket, sockets.POLLIN)
+        self._poller.register(self._executor.pidfd, sockets.POLLIN)
+
+    # --- life
+
+    def run(self, wakeup_fd: int, should_stop: Callable[[], bool]) -> None:
+        """Go round until `should_stop` says so; `wakeup_fd` becomes readable when it should be asked."""
+        self._poller.register(wakeup_fd, sockets.POLLIN)
+        while not self._is_over():
+            wait_s = max(0.0, min(self.state.next_turn_at, self._tick_at) - time.monotonic())
+            if self._config_jobs:
+                wait_s = 0.0
+            ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
+            if wakeup_fd in ready:
+                os.read(wakeup_fd, 4096)
+            if should_stop() and self._stop_at is None:
+                log.info("stopping: no new jobs, ending those that run")
+                self._stop_at = time.monotonic() + _STOP_WITHIN
+                self.state.begin(time.monotonic(), time.time())
+                self.state.stop()
+            self._turn(ready)
+        self.close()
+
+    @property
+    def refused(self) -> str | None:
+        """Why the mesh that this node was told to join would not have it; None once it is linked to anybody."""
+        return None if self.state.mesh.peers else self._peers.refused
+
+    def close(self) -> None:
+        """Close everything; what was published last gets a moment to leave."""
+        self._executor.stop(timeout=1.0)
+        self._peers.close()
+        sockets.close(self._router, _LAST_WORDS_MS)
+        sockets.close(self._publisher, _LAST_WORDS_MS)
+        self._history.close()
+        self._folder.close()
+
+    def _is_over(self) -> bool:
+        if self._stop_at is None:
+            return False
+        return self.state.is_idle or time.monotonic() > self._stop_at
+
+    # --- a turn
+
+    def _turn(self, ready: dict[Any, int]) -> None:
+        now, wall = time.monotonic(), time.time()
+        self.state.begin(now, wall)
+        self._read_executor(ready)
+        if self._router in ready:
+            self._read_requests()
+        self._peers.receive(ready)
+        if self._publisher in ready:
+            self._read_subscriptions()
+        self._tick(now)
+        effects = self.state.finish()
+        self._carry_out(effects, now)
+        self._turn_s_max = max(self._turn_s_max, time.monotonic() - now)
+
+    def _tick(self, now: float) -> None:
+        """What is looked at from time to time, whatever happens."""
+        if now < self._tick_at:
+            return
+        self._tick_at = now + min(0.2, self.config.heartbeat)
+        self._peers.tick(now)
+        self.output.expire(now)
+        self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
+        self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}
+
+    def _carry_out(self, effects: Effects, now: float) -> None:
+        for record in effects.ended:
+            self._history.append(jobinfo(record, self.state.table.seq))
+        for jid in self.state.expired:
+            self._spool.forget(jid)
+        self.state.expired.clear()
+        orders = [order for order in effects.orders if not self._is_config_order(order)]
+        if orders:
+            self._executor.send(orders)
+        for update in effects.updates:
+            sockets.send_nowait(self._publisher, [update.topic.encode(), codec.encode(update)])
+        replies, self.replies = self.replies, []
+        for envelope, reply in replies:
+            if not sockets.send_nowait(self._router, [*envelope, codec.encode(reply)]):
+                log.info("a reply could not be delivered: its asker is gone")
+        for link in effects.links:
+            self._peers.carry_out(link, now)
+        for sync in effects.syncs:
+            self._peers.sync(sync, now)
+
+    # --- sockets
+
+    def _read_requests(self) -> None:
+        for _ in range(_DRAIN_MAX):
+            received = sockets.receive_request(self._router)
+            if received is None:
+                return
+            frames, host = received
+            if len(frames) >= 2:
+                self._on_request(frames[:-1], frames[-1], host)
+
+    def _on_request(self, envelope: list[bytes], frame: bytes, host: str) -> None:
+        try:
+            request = codec.decode_request(frame)
+        except codec.BadRequest as error:
+            Asker(envelope, error.id, "", host, self).answer(error)
+            return
+        kind, data = next(iter(request.request.items()))
+        asker = Asker(envelope, request.id, kind, host, self)
+        try:
+            result = HANDLERS[kind](self, data, asker)
+        except MeeseeksError as error:
+            asker.answer(error)
+        except Exception:  # the border of a handler: a defect in one request must not take the node down
+            log.exception("request %r failed", kind)
+            asker.answer(MeeseeksError(f"request {kind!r} met a defect of node {self.name!r}; its log has the details"))
+        else:
+            if result is not LATER:
+                asker.answer(result)
+
+    def _read_subscriptions(self) -> None:
+        while (frames := sockets.receive_nowait(self._publisher)) is not None:
+            wanted, topic = frames[0][:1] == b"\x01", frames[0][1:].decode("ascii", "replace")
+            for name in (OWN, ALL):
+                if name.startswith(topic):
+                    (self.state.wanted_topics.add if wanted else self.state.wanted_topics.discard)(name)
+            if wanted:
+                self.state.on_subscribed()
+
+    def _read_executor(self, ready: dict[Any, int]) -> None:
+        events = self._executor.receive()
+        if self._config_jobs:
+            events, self._config_jobs = [*events, *self._config_jobs], []
+        if events:
+            self.state.on_executor(events)
+        if self._executor.pidfd in ready and self._executor.died():
+            self._poller.unregister(self._executor.pidfd)
+            log.error("the executor died: its jobs have failed, a new one is started")
+            self.state.on_executor_gone()
+            if self._stop_at is None:
+                self._executor.restart()
+                self._poller.register(self._executor.pidfd, sockets.POLLIN)
+
+    # --- what handlers need
+
+    def hello(self) -> Hello:
+        """Who this node is, for its peers."""
+        return Hello(
+            node=self.name,
+            incarnation=self.state.incarnation,
+            address=self._endpoints.address,
+            port=self.port,
+            pub_port=self.pub_port,
+            version=meeseeks.__version__,
+        )
+
+    def nodes(self) -> dict[str, Any]:
+        """Every node that is known, this one included."""
+        return self.state.nodes()
+
+    def change_config(self, patch: dict[str, Any]) -> dict[str, Any]:
+        """Take over changed settings, and return all as they are now. A wrong patch changes nothing."""
+        if patch:
+            changed = configuration.change(self.config, patch)
+            self.state.configure(changed.settings())
+            self.config = changed
+            self._peers.set_fixed(changed.peers())
+            log.info("configuration changed: %s", ", ".join(sorted(patch)))
+        return configuration.to_dict(self.config)
+
+    def _is_config_order(self, order: Any) -> bool:
+        """A job of the pool `__config` is carried out here, and reported as the executor would."""
+        if not isinstance(order, Start) or order.pool != CONFIG_POOL:
+            return False
+        now, error = time.time(), None
+        try:
+            self.change_config(dict(order.config))
+        except InvalidRequest as problem:
+            error = str(problem)
+        self._config_jobs.append(Started(order.key, os.getpid(), now))
+        self._config_jobs.append(
+            Exited(key=order.key, rc=0 if error is None else 1, error=error, start_ts=now, end_ts=time.time())
+        )
+        return True
+

@@ -1,0 +1,232 @@
+"""The links of a node: a DEALER for requests and a SUB for broadcasts a peer, and how a peer is met.
+
+Order matters and is kept here: subscribe first, then ask for the snapshot, so that nothing falls in between; what
+came twice is sorted out by seq in the core.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
+
+from meeseeks.core.effects import Dial, Link, Snapshot, SyncWanted, Unlink
+from meeseeks.core.node_state import NodeState
+from meeseeks.errors import InvalidRequest, ProtocolError
+from meeseeks.wire import codec, sockets
+from meeseeks.wire.messages import Hello, Reply, Request, SyncRequest
+
+__all__ = ["Peers"]
+
+log = logging.getLogger(__name__)
+
+_GREET_EVERY = 1.0
+_FORGET_DIAL_AFTER = 10.0
+
+Answer = Callable[[Reply], None]
+
+
+class _Line:
+    """A DEALER to an address: before its node is known by name, and as part of a link afterwards."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.dealer = sockets.dealer(sockets.endpoint(host, port))
+        self.subscriber: sockets.Socket | None = None
+        self.pub_port = 0
+        self.topic = ""
+        self.greeted_at = float("-inf")
+        self.dialled_at = float("-inf")
+        self.fixed = False
+        """The configuration names this address: it is never given up."""
+
+
+class Peers:
+    """All links of one node. It belongs to the node's loop, and never blocks it."""
+
+    def __init__(self, state: NodeState, poller: sockets.Poller, hello: Callable[[], Hello]) -> None:
+        self._state = state
+        self._poller = poller
+        self._hello = hello
+        self._dials: dict[tuple[str, int], _Line] = {}
+        self._links: dict[str, _Line] = {}
+        self._answers: dict[int, tuple[float, Answer]] = {}
+        self._number = count(1)
+        self._fixed: set[tuple[str, int]] = set()
+        self.refused: str | None = None
+        """Why a node that we dialled would not have us, if the last answer was a refusal."""
+
+    # --- what the configuration names
+
+    def set_fixed(self, addresses: Iterable[tuple[str, int]]) -> None:
+        """Dial these addresses until they answer, and again whenever their node does not know us any more."""
+        wanted = set(addresses)
+        for at in self._fixed - wanted:
+            self._drop_dial(at)
+            for name, line in list(self._links.items()):
+                if (line.host, line.port) == at:
+                    self._state.mesh.on_unlinked(name)
+        self._fixed = wanted
+
+    def tick(self, now: float) -> None:
+        """Dial, greet again those who do not know us, give up what has not been answered."""
+        linked = {(line.host, line.port) for line in self._links.values()}
+        for at in self._fixed - linked - self._dials.keys():
+            self._dials[at] = self._open(*at, now)
+            self._dials[at].fixed = True
+        for at, line in list(self._dials.items()):
+            self._greet(line, now)
+            if at not in self._fixed and now - line.dialled_at > _FORGET_DIAL_AFTER:
+                self._drop_dial(at)
+        for name, line in self._links.items():
+            peer = self._state.mesh.peers.get(name)
+            if peer is None or peer.beat is None or self._state.settings.name not in peer.beat.sees:
+                self._greet(line, now)
+        for number, (deadline, _) in list(self._answers.items()):
+            if deadline < now:
+                del self._answers[number]
+
+    # --- effects
+
+    def carry_out(self, effect: Link | Unlink | Dial, now: float) -> None:
+        """Open, change or close a link as the core wants it."""
+        if isinstance(effect, Dial):
+            at = (effect.host, effect.port)
+            if at not in self._dials and all((line.host, line.port) != at for line in self._links.values()):
+                self._dials[at] = self._open(*at, now)
+        elif isinstance(effect, Unlink):
+            line = self._links.pop(effect.peer, None)
+            if line is not None:
+                self._close(line)
+        else:
+            self._link(effect, now)
+
+    def _link(self, effect: Link, now: float) -> None:
+        at = (effect.host, effect.port)
+        line = self._links.get(effect.peer)
+        if line is not None and ((line.host, line.port) != at or line.pub_port != effect.pub_port):
+            self._close(self._links.pop(effect.peer))
+            line = None
+        if line is None:
+            line = self._dials.pop(at, None) or self._open(*at, now)
+            line.pub_port = effect.pub_port
+            line.subscriber = sockets.subscriber(sockets.endpoint(effect.host, effect.pub_port))
+            self._poller.register(line.subscriber, sockets.POLLIN)
+            self._links[effect.peer] = line
+            log.info("linked to node %s at %s:%d", effect.peer, effect.host, effect.port)
+        if line.topic != effect.topic and line.subscriber is not None:
+            sockets.subscribe(line.subscriber, effect.topic)
+            if line.topic:
+                sockets.unsubscribe(line.subscriber, line.topic)
+            line.topic = effect.topic
+
+    def sync(self, wanted: SyncWanted, now: float) -> None:
+        """Ask a peer for what we missed. An answer that does not come is asked for again by the core."""
+
+        def answered(reply: Reply) -> None:
+            if reply.response is None:
+                log.warning("node %s refused a sync: %s", wanted.peer, reply.error)
+                return
+            self._state.on_snapshot(codec.convert(reply.response.get("sync"), Snapshot))
+
+        request = SyncRequest(incarnation=wanted.incarnation, since=wanted.since, origin=wanted.origin)
+        self.request(wanted.peer, "sync", request, answered, now + 10.0)
+
+    def request(self, peer: str, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
+        """Send a request to a linked peer; `answer` is called with its reply, if one comes by the deadline."""
+        line = self._links.get(peer)
+        return line is not None and self._send(line, kind, data, answer, deadline)
+
+    # --- sockets
+
+    def receive(self, ready: dict[Any, int]) -> None:
+        """Read what came in on any link."""
+        for line in [*self._dials.values(), *self._links.values()]:
+            if line.dealer in ready:
+                self._read_replies(line)
+            if line.subscriber is not None and line.subscriber in ready:
+                self._read_updates(line)
+
+    def close(self) -> None:
+        """Close all links."""
+        for line in [*self._dials.values(), *self._links.values()]:
+            self._close(line)
+        self._dials.clear()
+        self._links.clear()
+
+    def _read_replies(self, line: _Line) -> None:
+        while (frames := sockets.receive_nowait(line.dealer)) is not None:
+            try:
+                reply = codec.decode_reply(frames[-1])
+                waiting = self._answers.pop(reply.id, None) if isinstance(reply.id, int) else None
+                if waiting is not None:
+                    waiting[1](reply)
+            except ProtocolError as error:
+                log.warning("from %s:%d: %s", line.host, line.port, error)
+
+    def _read_updates(self, line: _Line) -> None:
+        assert line.subscriber is not None
+        while (frames := sockets.receive_nowait(line.subscriber)) is not None:
+            try:
+                self._state.on_update(codec.decode_update(frames[-1]))
+            except ProtocolError as error:
+                log.warning("from %s:%d: %s", line.host, line.pub_port, error)
+
+    def _send(self, line: _Line, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
+        number = next(self._number)
+        if not sockets.send_nowait(line.dealer, [codec.encode(Request(id=number, request={kind: data}))]):
+            return False
+        self._answers[number] = (deadline, answer)
+        return True
+
+    def _greet(self, line: _Line, now: float) -> None:
+        if now - line.greeted_at < _GREET_EVERY:
+            return
+
+        def answered(reply: Reply) -> None:
+            if reply.response is None:
+                self._on_refused(line, reply)
+                return
+            hello = codec.convert(reply.response.get("hello"), Hello)
+            try:
+                self._state.on_met(hello.node, hello.incarnation, line.host, hello.port, hello.pub_port)
+            except InvalidRequest as error:
+                if hello.incarnation == self._state.incarnation:
+                    self._fixed.discard((line.host, line.port))  # our own address: nothing to link to
+                    self._drop_dial((line.host, line.port))
+                    return
+                self._on_refusal(line, str(error))
+                return
+            self.refused = None
+            # The node may call itself by another port than the one dialled (a forwarded one): one link is enough.
+            if (line.host, hello.port) != (line.host, line.port):
+                self._fixed.discard((line.host, line.port))
+
+        if self._send(line, "hello", self._hello(), answered, now + 5.0):
+            line.greeted_at = now
+
+    def _on_refused(self, line: _Line, reply: Reply) -> None:
+        self._on_refusal(line, reply.error.message if reply.error is not None else "no reason given")
+
+    def _on_refusal(self, line: _Line, why: str) -> None:
+        self.refused = why
+        log.warning("the node at %s:%d does not link to us: %s", line.host, line.port, why)
+
+    def _open(self, host: str, port: int, now: float) -> _Line:
+        line = _Line(host, port)
+        line.dialled_at = now
+        self._poller.register(line.dealer, sockets.POLLIN)
+        return line
+
+    def _drop_dial(self, at: tuple[str, int]) -> None:
+        line = self._dials.pop(at, None)
+        if line is not None:
+            self._close(line)
+
+    def _close(self, line: _Line) -> None:
+        self._poller.unregister(line.dealer)
+        sockets.close(line.dealer)
+        if line.subscriber is not None:
+            self._poller.unregister(line.subscriber)
+            sockets.close(line.subscriber)
