@@ -113,7 +113,9 @@ class Mesh:
                 f"this mesh has a node named {name!r} already, at {peer.host}:{peer.port}: give each node its own `name`"
             )
         peer = self._peer(name, incarnation)
-        moved = (peer.host, peer.port, peer.pub_port) != (host, port, pub_port)
+        moved = (peer.port, peer.pub_port) != (port, pub_port)
+        # Another name of the same host is no move, as long as the node is heard at the one that we have.
+        moved |= peer.host != host and now - peer.direct_at >= self.settings.timeout
         if moved or not peer.linked:
             peer.host, peer.port, peer.pub_port, peer.linked = host, port, pub_port, True
             self.links.append(Link(name, peer.topic, host, port, pub_port))

@@ -14,7 +14,7 @@ from .effects import PoolStatus
 from .record import END_STATES, Record, is_lost
 from .settings import PoolSettings
 
-__all__ = ["CONFIG_POOL", "Candidate", "Loads", "Waiting", "fits", "place", "pool_status"]
+__all__ = ["CONFIG_POOL", "Candidate", "Loads", "Waiting", "fits", "has_room", "place", "pool_status"]
 
 CONFIG_POOL = "__config"
 """A job for this pool is no command: its args are configuration, for its node to apply."""
@@ -28,6 +28,8 @@ class Candidate(NamedTuple):
     node: str
     pool: PoolStatus
     loadavg: float
+    is_here: bool = False
+    """It is the submit node itself: the nearest, where all else is equal."""
 
 
 def fits(record: Record, node: str) -> bool:
@@ -157,13 +159,13 @@ def place(
         if candidate.pool.drain or (wish is not None and wish != candidate.node):
             continue
         load = loads.jobs[candidate.node, pool]
-        if held or _has_room(candidate, load):
+        if held or has_room(candidate, load):
             heap.append((_rank(candidate, load, use_loadavg), candidate.node, load, candidate))
     heapq.heapify(heap)
     while heap and (jid := waiting.first(group)) is not None:
         _, node, load, candidate = heap[0]
         yield jid, node
-        if held or _has_room(candidate, load + 1):
+        if held or has_room(candidate, load + 1):
             heapq.heapreplace(heap, (_rank(candidate, load + 1, use_loadavg), node, load + 1, candidate))
         else:
             heapq.heappop(heap)
@@ -173,7 +175,8 @@ def _free(candidate: Candidate, load: int) -> int:
     return (candidate.pool.slots or _UNLIMITED) - load
 
 
-def _has_room(candidate: Candidate, load: int) -> bool:
+def has_room(candidate: Candidate, load: int) -> bool:
+    """Whether a node with so many jobs of the pool takes one more."""
     return _free(candidate, load) + candidate.pool.prefetch > 0 or candidate.pool.wait
 
 
@@ -181,4 +184,5 @@ def _rank(candidate: Candidate, load: int, use_loadavg: bool) -> tuple[float, ..
     """Less is better."""
     free = _free(candidate, load)
     rank: tuple[float, ...] = (candidate.pool.hold, free <= 0)
-    return (*rank, candidate.loadavg, -free) if use_loadavg else (*rank, -free, candidate.loadavg)
+    best = (candidate.loadavg, -free) if use_loadavg else (-free,)
+    return (*rank, *best, not candidate.is_here)

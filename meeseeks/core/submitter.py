@@ -9,7 +9,7 @@ from .ledger import Ledger
 from .lifecycle import Event, Phase, followup, is_over, phase_of
 from .mesh import Mesh
 from .owner import Owner, again_delay
-from .placement import CONFIG_POOL, Candidate, Waiting, place
+from .placement import CONFIG_POOL, Candidate, Waiting, has_room, place
 from .record import END_STATES, Record, is_dead, is_lost
 
 __all__ = ["Submitter"]
@@ -111,7 +111,7 @@ class Submitter:
         now = self.ledger.now
         own = self.owner.pools.get(pool)
         if own is not None and not self.owner.stopping:
-            yield Candidate(self.ledger.name, own.status(self.ledger.settings.wait_in_pool), self.loadavg)
+            yield Candidate(self.ledger.name, own.status(self.ledger.settings.wait_in_pool), self.loadavg, is_here=True)
         for peer in self.mesh.peers.values():
             if peer.beat is None or not self.mesh.is_alive(peer.name, now):
                 continue
@@ -148,10 +148,13 @@ class Submitter:
         candidates = list(self.candidates(spec.pool))
         if not candidates:
             return f"no online node has pool {spec.pool!r}"
-        if spec.node is not None and all(candidate.node != spec.node for candidate in candidates):
+        fitting = [candidate for candidate in candidates if spec.node in (None, candidate.node)]
+        if not fitting:
             return f"node {spec.node!r} is not online, or has no pool {spec.pool!r}"
-        if all(candidate.pool.drain for candidate in candidates if spec.node in (None, candidate.node)):
+        if all(candidate.pool.drain for candidate in fitting):
             return f"pool {spec.pool!r} is drained"
+        if any(has_room(candidate, self.ledger.loads.jobs[candidate.node, spec.pool]) for candidate in fitting):
+            return "it is being assigned"
         return f"all slots of pool {spec.pool!r} are taken"
 
     def _why_waiting_there(self, record: Record, phase: Phase) -> str | None:

@@ -22,7 +22,6 @@ from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.record import jobinfo
 from meeseeks.errors import InvalidRequest, MeeseeksError
 from meeseeks.executor.handle import ExecutorHandle
-from meeseeks.executor.spool import Spool
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import ErrorInfo, Hello, Reply
 
@@ -40,6 +39,7 @@ _STOP_WITHIN = 8.0
 _DRAIN_MAX = 5000
 """Messages read from one socket in one turn: so that a flood does not keep the others waiting."""
 _LAST_WORDS_MS = 1000
+_EXECUTOR_PAUSE = 2.0
 
 
 class Asker:
@@ -70,6 +70,8 @@ class Node:
         self.replies: list[tuple[list[bytes], Reply]] = []
         self._stop_at: float | None = None
         self._config_jobs: list[Event] = []
+        self._executor_lives = True
+        self._executor_at = time.monotonic()  # when it was started, or is to be
         self._folder = StateFolder(config.state_dir)
         self._poller = sockets.Poller()
         self._router = sockets.router()
@@ -81,10 +83,8 @@ class Node:
             config.settings(), uuid.uuid4().hex, time.monotonic(), time.time(), endpoints=self._endpoints
         )
         self.state.wanted_topics = set()
-        self._spool = Spool(self._folder.spool)
-        self._executor = ExecutorHandle(
-            self.name, self._folder.path, self._folder.spool, config.state.inline_output
-        )
+        self._executor = ExecutorHandle(self._folder.path, self.name, inline_output=config.state.inline_output)
+        self._spool = self._executor.spool
         self._peers = Peers(self.state, self._poller, self.hello)
         self._peers.set_fixed(config.peers())
         self.output = OutputReader(self.state, self._peers, self._spool)
@@ -102,8 +102,8 @@ class Node:
         self._poller.register(wakeup_fd, sockets.POLLIN)
         while not self._is_over():
             wait_s = max(0.0, min(self.state.next_turn_at, self._tick_at) - time.monotonic())
-            if self._config_jobs:
-                wait_s = 0.0
+            if self._config_jobs or not self._executor_lives:
+                wait_s = min(wait_s, 0.0 if self._config_jobs else 0.1)
             ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
             if wakeup_fd in ready:
                 os.read(wakeup_fd, 4096)
@@ -121,11 +121,13 @@ class Node:
         return None if self.state.mesh.peers else self._peers.refused
 
     def close(self) -> None:
-        """Close everything; what was published last gets a moment to leave."""
-        self._executor.stop(timeout=1.0)
+        """End the executor, tell how its last jobs ended, and close everything."""
+        self._executor_lives = False
+        self._turn({}, self._executor.stop(timeout=1.0))
         self._peers.close()
         sockets.close(self._router, _LAST_WORDS_MS)
         sockets.close(self._publisher, _LAST_WORDS_MS)
+        sockets.terminate(_LAST_WORDS_MS)
         self._history.close()
         self._folder.close()
 
@@ -136,10 +138,16 @@ class Node:
 
     # --- a turn
 
-    def _turn(self, ready: dict[Any, int]) -> None:
+    def _turn(self, ready: dict[Any, int], last_events: list[Event] | None = None) -> None:
         now, wall = time.monotonic(), time.time()
         self.state.begin(now, wall)
-        self._read_executor(ready)
+        if last_events is None:
+            self._read_executor(ready, now)
+        elif last_events:
+            self.state.on_executor(last_events)
+        config_jobs, self._config_jobs = self._config_jobs, []
+        if config_jobs:
+            self.state.on_executor(config_jobs)
         if self._router in ready:
             self._read_requests()
         self._peers.receive(ready)
@@ -167,7 +175,7 @@ class Node:
             self._spool.forget(jid)
         self.state.expired.clear()
         orders = [order for order in effects.orders if not self._is_config_order(order)]
-        if orders:
+        if orders and self._executor_lives:
             self._executor.send(orders)
         for update in effects.updates:
             sockets.send_nowait(self._publisher, [update.topic.encode(), codec.encode(update)])
@@ -219,19 +227,24 @@ class Node:
             if wanted:
                 self.state.on_subscribed()
 
-    def _read_executor(self, ready: dict[Any, int]) -> None:
+    def _read_executor(self, ready: dict[Any, int], now: float) -> None:
+        if not self._executor_lives:
+            if self._stop_at is None and now >= self._executor_at:
+                self._executor.restart()
+                self._executor_lives, self._executor_at = True, now
+                self._poller.register(self._executor.pidfd, sockets.POLLIN)
+            return
         events = self._executor.receive()
-        if self._config_jobs:
-            events, self._config_jobs = [*events, *self._config_jobs], []
         if events:
             self.state.on_executor(events)
         if self._executor.pidfd in ready and self._executor.died():
             self._poller.unregister(self._executor.pidfd)
-            log.error("the executor died: its jobs have failed, a new one is started")
+            self._executor_lives = False
+            # One that dies as soon as it is started would keep the node busy with starting it.
+            pause = 0.0 if now - self._executor_at > _EXECUTOR_PAUSE else _EXECUTOR_PAUSE
+            self._executor_at = now + pause
+            log.error("the executor died: its jobs have failed; a new one is started in %g s", pause)
             self.state.on_executor_gone()
-            if self._stop_at is None:
-                self._executor.restart()
-                self._poller.register(self._executor.pidfd, sockets.POLLIN)
 
     # --- what handlers need
 

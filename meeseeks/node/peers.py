@@ -38,8 +38,6 @@ class _Line:
         self.topic = ""
         self.greeted_at = float("-inf")
         self.dialled_at = float("-inf")
-        self.fixed = False
-        """The configuration names this address: it is never given up."""
 
 
 class Peers:
@@ -54,6 +52,8 @@ class Peers:
         self._answers: dict[int, tuple[float, Answer]] = {}
         self._number = count(1)
         self._fixed: set[tuple[str, int]] = set()
+        self._known_as: dict[tuple[str, int], str] = {}  # a dialled address -> the node that answered there
+        self._unsent: list[SyncWanted] = []
         self.refused: str | None = None
         """Why a node that we dialled would not have us, if the last answer was a refusal."""
 
@@ -64,17 +64,16 @@ class Peers:
         wanted = set(addresses)
         for at in self._fixed - wanted:
             self._drop_dial(at)
-            for name, line in list(self._links.items()):
-                if (line.host, line.port) == at:
-                    self._state.mesh.on_unlinked(name)
+            name = self._known_as.pop(at, None)
+            if name is not None:
+                self._state.mesh.on_unlinked(name)
         self._fixed = wanted
 
     def tick(self, now: float) -> None:
         """Dial, greet again those who do not know us, give up what has not been answered."""
-        linked = {(line.host, line.port) for line in self._links.values()}
-        for at in self._fixed - linked - self._dials.keys():
-            self._dials[at] = self._open(*at, now)
-            self._dials[at].fixed = True
+        for at in self._fixed - self._dials.keys():
+            if self._known_as.get(at) not in self._links:
+                self._dials[at] = self._open(*at, now)
         for at, line in list(self._dials.items()):
             self._greet(line, now)
             if at not in self._fixed and now - line.dialled_at > _FORGET_DIAL_AFTER:
@@ -83,6 +82,9 @@ class Peers:
             peer = self._state.mesh.peers.get(name)
             if peer is None or peer.beat is None or self._state.settings.name not in peer.beat.sees:
                 self._greet(line, now)
+        unsent, self._unsent = self._unsent, []
+        for wanted in unsent:
+            self.sync(wanted, now)
         for number, (deadline, _) in list(self._answers.items()):
             if deadline < now:
                 del self._answers[number]
@@ -131,7 +133,8 @@ class Peers:
             self._state.on_snapshot(codec.convert(reply.response.get("sync"), Snapshot))
 
         request = SyncRequest(incarnation=wanted.incarnation, since=wanted.since, origin=wanted.origin)
-        self.request(wanted.peer, "sync", request, answered, now + 10.0)
+        if wanted.peer in self._links and not self.request(wanted.peer, "sync", request, answered, now + 10.0):
+            self._unsent.append(wanted)  # the connection is still being made
 
     def request(self, peer: str, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
         """Send a request to a linked peer; `answer` is called with its reply, if one comes by the deadline."""
@@ -199,9 +202,11 @@ class Peers:
                 self._on_refusal(line, str(error))
                 return
             self.refused = None
-            # The node may call itself by another port than the one dialled (a forwarded one): one link is enough.
-            if (line.host, hello.port) != (line.host, line.port):
-                self._fixed.discard((line.host, line.port))
+            # The node may be linked already under another of its addresses: one link is enough.
+            at = (line.host, line.port)
+            self._known_as[at] = hello.node
+            if at in self._dials and hello.node in self._links:
+                self._drop_dial(at)
 
         if self._send(line, "hello", self._hello(), answered, now + 5.0):
             line.greeted_at = now

@@ -39,6 +39,7 @@ __all__ = [
     "send_nowait",
     "subscribe",
     "subscriber",
+    "terminate",
     "unsubscribe",
     "watched_dealer",
 ]
@@ -55,6 +56,11 @@ HIGH_WATER_MARK = 100_000
 def context() -> zmq.Context[Socket]:
     """The one context of this process. Its sockets die with the process: nothing waits for unsent messages."""
     return zmq.Context.instance()
+
+
+def terminate(linger_ms: int) -> None:
+    """Close what is left, and wait until what was sent has left too, for so long at most."""
+    context().destroy(linger=linger_ms)
 
 
 def endpoint(host: str, port: int) -> str:
@@ -144,6 +150,8 @@ def ipc_listener(path: Path) -> Socket:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     socket = _socket(zmq.DEALER)
+    # A frozen process is not a dead one: what was sent to it must not be lost with a connection cut for its silence.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
     socket.bind(f"ipc://{path}")
     return socket
 
@@ -151,6 +159,7 @@ def ipc_listener(path: Path) -> Socket:
 def ipc_dialer(path: Path) -> Socket:
     """The executor's end: it connects, and connects again when its node was away."""
     socket = _socket(zmq.DEALER)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)  # as above
     socket.connect(f"ipc://{path}")
     return socket
 
@@ -169,7 +178,9 @@ def send_nowait(socket: Socket, frames: list[bytes]) -> bool:
 
 
 def receive_nowait(socket: Socket) -> list[bytes] | None:
-    """The next message as its frames, or None."""
+    """The next message as its frames, or None (so too once the socket was closed, perhaps by the last message)."""
+    if socket.closed:
+        return None
     try:
         return socket.recv_multipart(zmq.NOBLOCK)
     except zmq.Again:

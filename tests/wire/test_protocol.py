@@ -1,0 +1,117 @@
+"""What a node answers to raw frames, encoded by another MessagePack library than the node's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+
+from tests.support.nodes import NodeProcess, mesh
+
+
+class Raw:
+    """A DEALER that sends what it is told, byte by byte."""
+
+    def __init__(self, node: NodeProcess) -> None:
+        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.connect(f"tcp://{node.address}:{node.port}")
+
+    def send(self, message: Any) -> None:
+        self._socket.send(message if isinstance(message, bytes) else msgpack.packb(message))
+
+    def reply(self) -> dict[str, Any]:
+        assert self._socket.poll(10_000), "no reply within 10 s"
+        answer = msgpack.unpackb(self._socket.recv())
+        assert isinstance(answer, dict)
+        return answer
+
+    def ask(self, message: Any) -> dict[str, Any]:
+        self.send(message)
+        return self.reply()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with mesh(tmp_path_factory.mktemp("wire"), 1) as (only,):
+        yield only
+
+
+@pytest.fixture
+def raw(node: NodeProcess) -> Iterator[Raw]:
+    socket = Raw(node)
+    yield socket
+    socket.close()
+
+
+def test_a_request_is_a_map_and_so_is_its_reply(raw: Raw, node: NodeProcess) -> None:
+    reply = raw.ask({"v": 1, "id": 7, "request": {"ls": {}}})
+    assert (reply["id"], reply["v"], reply["node"]) == (7, 1, node.name)
+    assert reply["response"] == {"ls": []}
+
+
+def test_the_id_may_be_a_string(raw: Raw) -> None:
+    assert raw.ask({"v": 1, "id": "x-1", "request": {"ls": {}}})["id"] == "x-1"
+
+
+@pytest.mark.parametrize(
+    ("message", "request_id", "words"),
+    [
+        ({"v": 1, "id": 1, "request": {"dance": {}}}, 1, ["dance", "submit", "sync"]),
+        ({"v": 99, "id": 2, "request": {"ls": {}}}, 2, ["version 99", "speaks 1"]),
+        ({"v": 1, "id": 3, "request": {"ls": {}, "nodes": {}}}, 3, ["exactly one"]),
+        ({"v": 1, "id": 4, "request": "ls"}, 4, ["exactly one"]),
+        ({"v": 1, "id": 5}, 5, ["exactly one"]),
+        ({"v": 1, "id": [1], "request": {"ls": {}}}, None, ["id", "[1]"]),
+        ([1, 2, 3], None, ["map", "list"]),
+        (b"\xc1", None, ["MessagePack"]),
+        (b"\x91" * 5000, None, ["MessagePack"]),
+        (msgpack.packb({"v": 1, "id": 1, "request": {"ls": {}}})[:-3], None, ["MessagePack"]),
+        ({"v": 1, "id": 6, "request": {"sync": {"since": "x"}}}, 6, ["sync", "int"]),
+        ({"v": 1, "id": 7, "request": {"hello": {}}}, 7, ["hello", "node"]),
+        ({"v": 1, "id": 8, "request": {"output": {"id": "none"}}}, 8, ["'none'"]),
+        ({"v": 1, "id": 9, "request": {"ls": 3}}, 9, ["ls", "int"]),
+        ({"v": 1, "id": 10, "request": {"query": 3}}, 10, ["int"]),
+        ({"v": 1, "id": 11, "request": {"submit": 3}}, 11, ["int"]),
+        ({"v": 1, "id": 12, "request": {"submit_many": {}}}, 12, ["list", "dict"]),
+        ({"v": 1, "id": 13, "request": {"config": []}}, 13, ["config", "list"]),
+        ({"v": 1, "id": 14, "request": {"ls": {"colour": "red"}}}, 14, ["colour", "state", "tag"]),
+    ],
+)
+def test_a_wrong_request_gets_an_error_that_names_it(
+    raw: Raw, message: Any, request_id: int | None, words: list[str]
+) -> None:
+    reply = raw.ask(message)
+    assert reply.get("id") == request_id
+    assert "response" not in reply
+    for word in words:
+        assert word in reply["error"]["message"]
+    assert raw.ask({"v": 1, "id": 100, "request": {"ls": {}}})["response"] == {"ls": []}
+
+
+def test_a_message_over_the_limit_closes_the_connection_and_nothing_else(raw: Raw, node: NodeProcess) -> None:
+    raw.send(b"x" * (65 * 1024 * 1024))
+    other = Raw(node)
+    try:
+        assert other.ask({"v": 1, "id": 1, "request": {"ls": {}}})["response"] == {"ls": []}
+    finally:
+        other.close()
+
+
+def test_more_frames_than_one_are_an_envelope_that_comes_back(node: NodeProcess) -> None:
+    socket = zmq.Context.instance().socket(zmq.REQ)
+    socket.linger = 0
+    socket.connect(f"tcp://{node.address}:{node.port}")
+    try:
+        socket.send(msgpack.packb({"v": 1, "id": 1, "request": {"pools": {}}}))
+        assert socket.poll(10_000)
+        assert msgpack.unpackb(socket.recv())["response"] == {"pools": {"p": {node.name: 2}}}
+    finally:
+        socket.close()
