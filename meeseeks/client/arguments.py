@@ -1,0 +1,72 @@
+"""What callers hand to a Client, in the form in which it is sent, and how jobinfos are read."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW
+from meeseeks.errors import InvalidRequest
+
+from .channel import Repeat
+
+__all__ = ["is_exited", "is_several", "jobs_meant", "lacks_output", "ready_spec", "requests_meant"]
+
+
+def is_several(node: object) -> bool:
+    """Whether a jobspec's `node` stands for several nodes: a job is made on each."""
+    return isinstance(node, (list, tuple)) or (isinstance(node, str) and node.endswith("*"))
+
+
+def is_exited(info: Mapping[str, Any]) -> bool:
+    """Whether a jobinfo is of a job that is over for good: ended, not active, and no rerun follows by itself."""
+    state = info["state"]
+    if state not in END_STATES or info["active"]:
+        return False
+    if state == KILLED:
+        return True
+    again = info["restart"] if state != FAILED else 0 < info["retries"] >= info["fail_count"]
+    return not again and not info["resubmit"]
+
+
+def ready_spec(jobspec: Mapping[str, Any]) -> tuple[dict[str, Any], Repeat]:
+    """A jobspec as it is sent, with an id of our own if it has none, and what may be done if no answer comes."""
+    if not isinstance(jobspec, Mapping):
+        raise InvalidRequest(f"a jobspec is a map, not {type(jobspec).__name__}")
+    spec = dict(jobspec)
+    if spec.get("id") is None:
+        spec["id"] = uuid.uuid4().hex
+        if spec.get("state") == NEW:
+            del spec["state"]  # a new job is new: said twice, it would rerun a job that had ended in between
+    # Rerunning is no state but an act: whether it was carried out can't be told from a job that has ended again.
+    return spec, Repeat.NEVER if spec.get("state") == NEW else Repeat.SAME_NODE
+
+
+def jobs_meant(method: str, jids: object, filters: dict[str, Any]) -> str | list[str] | dict[str, Any]:
+    """What a method's arguments name: one id, several ids, or filters. InvalidRequest unless it is one of these."""
+    if (jids is None) == (not filters):
+        raise InvalidRequest(f"{method} takes either an id, a list of ids, or key=value filters")
+    if jids is None:
+        return filters
+    if isinstance(jids, str):
+        return jids
+    given: list[object] = list(jids) if isinstance(jids, Iterable) else [jids]
+    ids = [jid for jid in given if isinstance(jid, str)]
+    if len(ids) != len(given):
+        raise InvalidRequest(f"{method}: job ids are strings, not {jids!r}")
+    return ids
+
+
+def requests_meant(request: object) -> dict[str, Any]:
+    """{type: data} of a raw request, or InvalidRequest."""
+    if not isinstance(request, dict) or not request:
+        raise InvalidRequest(f"a request is a dict {{type: data}}, not {request!r}")
+    return request
+
+
+def lacks_output(info: Mapping[str, Any]) -> bool:
+    """Whether a job has ended with output that was too large to travel in its status."""
+    if info["state"] not in END_STATES or info["active"]:
+        return False
+    return any(info[f"{stream}_data"] is None and info[f"{stream}_size"] for stream in ("stdout", "stderr"))

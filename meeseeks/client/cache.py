@@ -1,0 +1,388 @@
+"""What a Client knows of all jobs: the node's table, with the caller's own writes on top until the node has them.
+
+One lock guards everything here; no code of the user, and no I/O, runs under it. The I/O thread writes what the node
+tells (`apply`, `acknowledge`, …); any thread reads and queues writes. Who waits for the end of a job is found by the
+job's id, so that a change costs nothing to those who wait for another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from meeseeks.core.lifecycle import is_over
+from meeseeks.core.record import END_STATES, NEW, Record, jobinfo, merge, view_state
+from meeseeks.core.table import Table
+from meeseeks.errors import MeeseeksError
+
+from .writes import Write, check_change, overlaid, provisional, refused
+
+__all__ = ["Cache", "Info", "Watcher", "is_final"]
+
+_log = logging.getLogger(__name__)
+
+Info = dict[str, Any]
+Watcher = Callable[[str], None]
+"""Called once with a job's id when the job is over; under the cache's lock, so it only notes that."""
+
+_EXPIRE_BATCH = 1000
+_OUTPUTS_KEPT = 1000
+
+
+def is_final(record: Record) -> bool:
+    """Whether a job is over for good: it has ended, its processes are gone, and no rerun follows by itself."""
+    return record.spec.generation == record.status.generation and is_over(record)
+
+
+class Cache:
+    """Records by id, each with the node's seq at which it was heard."""
+
+    def __init__(self, expire: float) -> None:
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        """Notified when a write is settled, a sync is complete, or the views of the mesh are new."""
+        self.expire = expire
+        self.synced = False
+        """The node's whole table has been read once."""
+        self.round_wanted = 0
+        self.round_done = 0
+        """Full checks that `wait` asked for, and those that were completed."""
+        self.nodes: dict[str, Info] | None = None
+        self.pools: dict[str, dict[str, int | None]] | None = None
+        self._table = Table()
+        self._seqs: dict[str, int] = {}
+        self._truth: dict[str, Record] = {}  # the node's record of jobs that are shown otherwise
+        self._writes: dict[int, Write] = {}  # not settled, in the order in which they were made
+        self._of_job: dict[str, list[Write]] = {}
+        self._watchers: dict[str, list[Watcher]] = {}
+        self._missing: set[str] = set()
+        self._outputs: dict[str, tuple[object, Info]] = {}
+        self._applied = 0
+
+    # --- reading
+
+    def __contains__(self, jid: object) -> bool:
+        with self.lock:
+            return jid in self._table
+
+    def info(self, jid: str) -> Info | None:
+        """The jobinfo of a job, or None."""
+        return self.infos([jid]).get(jid)
+
+    def infos(self, jids: Iterable[str]) -> dict[str, Info]:
+        """The jobinfo of each of these jobs that is there."""
+        with self.lock:
+            found = [
+                (jid, record, self._seqs.get(jid, 0), self._outputs.get(jid), self._is_unknown(jid))
+                for jid in jids
+                if (record := self._table.get(jid)) is not None
+            ]
+        told = {}
+        for jid, record, seq, output, unknown in found:
+            info = told[jid] = jobinfo(record, seq)
+            if output is not None and output[0] == record.status.key:
+                info.update(output[1])
+            if unknown:
+                info["state"] = "unknown"
+        return told
+
+    def select(self, filters: dict[str, Any]) -> list[str]:
+        """The ids of the jobs that match; InvalidRequest for an unknown filter."""
+        with self.lock:
+            return self._table.select(filters)
+
+    def is_group(self, jid: str) -> bool:
+        """Whether the id stands for the jobs of one submit to several nodes."""
+        with self.lock:
+            return bool(self._table.group(jid))
+
+    def over(self, jid: str) -> bool | None:
+        """Whether a job is over for good; None if it is not there."""
+        with self.lock:
+            record = self._table.get(jid)
+            return None if record is None else is_final(record)
+
+    def keep_output(self, jid: str, info: Info) -> None:
+        """Remember the output of an ended job, which was fetched because it is too large for a status."""
+        with self.lock:
+            record = self._table.get(jid)
+            if record is None:
+                return
+            while len(self._outputs) >= _OUTPUTS_KEPT:
+                del self._outputs[next(iter(self._outputs))]
+            self._outputs[jid] = (record.status.key, {key: info[key] for key in ("stdout_data", "stderr_data")})
+
+    # --- waiting
+
+    def watch(self, jid: str, watcher: Watcher) -> None:
+        """Call `watcher` when the job is over: at once if it is."""
+        with self.lock:
+            record = self._table.get(jid)
+            if record is not None and is_final(record):
+                watcher(jid)
+            else:
+                self._watchers.setdefault(jid, []).append(watcher)
+
+    def unwatch(self, jid: str, watcher: Watcher) -> None:
+        """Forget a watcher, if it is still there."""
+        with self.lock:
+            left = [other for other in self._watchers.get(jid, ()) if other is not watcher]
+            if left:
+                self._watchers[jid] = left
+            else:
+                self._watchers.pop(jid, None)
+
+    def wait_until(self, ready: Callable[[], bool], deadline: float, check: Callable[[], None]) -> bool:
+        """Wait until `ready()` (called under the lock); False at the deadline. `check` raises if nothing will come."""
+        with self.changed:
+            while not ready():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                check()
+                self.changed.wait(min(left, 1.0))
+            return True
+
+    def last_serial(self) -> int:
+        """The serial of the last write that is not settled; 0 if all are."""
+        with self.lock:
+            return next(reversed(self._writes), 0)
+
+    def settled(self, serial: int) -> bool:
+        """Whether all writes up to this one are. For `wait_until`: the lock is held."""
+        return next(iter(self._writes), serial + 1) > serial
+
+    def unsettled(self) -> list[str]:
+        """The ids of the jobs with writes that the node has not acknowledged."""
+        with self.lock:
+            return list(dict.fromkeys(write.jid for write in self._writes.values() if write.seq is None))
+
+    # --- writing, by the user
+
+    def submit(self, jid: str, request: msgspec.Raw, changes: Info, node: str) -> Info:
+        """Queue a checked submit, show its effect, and return the jobinfo as it is shown."""
+        now = time.time()
+        with self.lock:
+            record = self._table.get(jid)
+            if record is not None:
+                check_change(record, changes)
+            write = Write("submit", jid, request, changes, fresh=record is None)
+            if record is None:
+                self._table.apply(provisional(jid, changes, node, now), time.monotonic())
+            elif changes.get("state") == NEW and view_state(record) in END_STATES:
+                write.generation = record.spec.generation
+            self._queue(write)
+            record = self._table.get(jid)
+            assert record is not None
+            return jobinfo(record, self._seqs.get(jid, 0))
+
+    def kill(self, jids: Iterable[str]) -> list[str]:
+        """Queue the kill of each of these jobs that is there and has not ended; returns those that are there."""
+        with self.lock:
+            found = [jid for jid in dict.fromkeys(jids) if jid in self._table]
+            for jid in found:
+                record = self._table.get(jid)
+                if record is not None and not is_final(record):
+                    self._queue(Write("kill", jid, None, {}, fresh=False))
+            return found
+
+    def _queue(self, write: Write) -> None:
+        self._writes[write.serial] = write
+        self._of_job.setdefault(write.jid, []).append(write)
+        record = self._table.get(write.jid)
+        if not write.fresh and record is not None:
+            self._truth.setdefault(write.jid, record)
+            self._show(write.jid)
+
+    # --- delivering, by the I/O thread
+
+    def next_batch(self, at: int, limit: int, limit_bytes: int) -> list[Write]:
+        """The next writes that go into one request to the address number `at`: of one kind, each job once."""
+        batch: list[Write] = []
+        seen: set[str] = set()
+        done: list[Write] = []
+        size = 0
+        with self.changed:
+            for write in self._writes.values():
+                if write.seq is not None:
+                    continue
+                if self._is_done_already(write):
+                    write.seq = self._applied
+                    done.append(write)
+                    continue
+                if write.asked or (write.sent_to not in (None, at) and write.kind == "submit"):
+                    seen.add(write.jid)  # what was written to a job later must not overtake this
+                    continue
+                if write.jid in seen and not batch:
+                    continue
+                size += len(bytes(write.request)) if write.request is not None else len(write.jid)
+                full = len(batch) >= limit or size > limit_bytes
+                if batch and (full or write.jid in seen or write.kind != batch[0].kind or write.alone):
+                    break
+                batch.append(write)
+                seen.add(write.jid)
+                if write.alone:
+                    break
+            for write in batch:
+                write.asked = True
+            self._settle(done)
+        return batch
+
+    def _is_done_already(self, write: Write) -> bool:
+        """Whether a rerun that was sent, and not answered, can be seen: a second one would be one run too many."""
+        record = self._truth.get(write.jid)
+        if write.generation is None or write.sent_to is None or record is None:
+            return False
+        return record.spec.generation > write.generation
+
+    def acknowledge(self, batch: list[Write], infos: dict[str, Any]) -> None:
+        """The node has carried these out; what it changed is, or will be, in the stream up to each job's seq."""
+        with self.changed:
+            for write in batch:
+                info = infos.get(write.jid)
+                write.seq = info["seq"] if isinstance(info, dict) else 0
+            self._settle(batch)
+
+    def retry(self, batch: list[Write], sent_to: int | None) -> None:
+        """No answer came: they are to be asked again, of the address that may have them by now, if there is one."""
+        with self.lock:
+            for write in batch:
+                write.asked = False
+                write.sent_to = write.sent_to if sent_to is None else sent_to
+
+    def refuse(self, batch: list[Write], error: MeeseeksError) -> None:
+        """The node will not carry these out. Of several, each is asked again by itself, to know which it meant."""
+        with self.changed:
+            if len(batch) > 1:
+                for write in batch:
+                    write.asked, write.alone, write.sent_to = False, True, None
+                return
+            write = batch[0]
+            _log.error("%s of job %s was refused: %s", write.kind, write.jid, error)
+            record = self._table.get(write.jid)
+            if write.fresh and record is not None:
+                truth = self._truth.get(write.jid)
+                failed = refused(truth or record, str(error), time.time())
+                if truth is not None:
+                    self._truth[write.jid] = failed
+                else:
+                    self._put(failed)
+                self._tell(write.jid)
+            self._forget_write(write)
+            self.changed.notify_all()
+
+    def _settle(self, writes: Iterable[Write]) -> None:
+        done = [write for write in writes if write.seq is not None and write.seq <= self._applied]
+        for write in done:
+            self._forget_write(write)
+        if done:
+            self.changed.notify_all()
+
+    def _forget_write(self, write: Write) -> None:
+        self._writes.pop(write.serial, None)
+        others = self._of_job.get(write.jid, [])
+        if write in others:
+            others.remove(write)
+        if not others:
+            self._of_job.pop(write.jid, None)
+        if write.jid in self._truth:
+            self._show(write.jid)
+
+    def _is_unknown(self, jid: str) -> bool:
+        return any(write.fresh and write.sent_to is not None and not write.asked for write in self._of_job.get(jid, ()))
+
+    # --- what the node tells, by the I/O thread
+
+    def apply(self, records: Iterable[Record], seq: int, *, old_before: float | None = None) -> None:
+        """Merge records in. With `old_before` (wall time), jobs that ended before it and are new here are left out."""
+        now = time.monotonic()
+        with self.changed:
+            for record in records:
+                jid = record.spec.id
+                truth = self._truth.get(jid)
+                if truth is not None:
+                    self._truth[jid] = merge(truth, record)
+                    self._show(jid)
+                elif jid in self._table or not self._is_old(record, old_before):
+                    self._table.apply(record, now)
+                self._seqs[jid] = seq
+                for write in self._of_job.get(jid, ()):
+                    # Whichever node it was sent to, the job is there: that is as good as the answer.
+                    if write.fresh and write.seq is None and (write.asked or write.sent_to is not None):
+                        write.seq = seq
+                self._tell(jid)
+
+    def stand_at(self, seq: int, *, renumbered: bool = False) -> None:
+        """Everything up to this seq is here. `renumbered`: in a new life, which older acknowledgements don't fit."""
+        with self.changed:
+            self._applied = seq
+            waiting = [write for write in self._writes.values() if write.seq is not None]
+            for write in waiting:
+                write.seq = 0 if renumbered else write.seq
+            self._settle(waiting)
+
+    def keep_only(self, jids: set[str]) -> None:
+        """Forget what the node does not have, but for jobs that it was not told of yet."""
+        with self.lock:
+            for jid in [record.spec.id for record in self._table if record.spec.id not in jids]:
+                if jid not in self._of_job:
+                    self._drop(jid)
+
+    def upkeep(self) -> None:
+        """Forget jobs that ended more than `expire` ago."""
+        with self.lock:
+            for jid in self._table.expired(time.monotonic() - self.expire, _EXPIRE_BATCH):
+                if jid not in self._of_job:
+                    self._drop(jid)
+
+    def find_missing(self) -> None:
+        """Tell those who wait for a job that has not been here at two calls in a row: nobody knows it any more."""
+        with self.lock:
+            missing = {jid for jid in self._watchers if jid not in self._table}
+            for jid in missing & self._missing:
+                _log.warning("job %s is not known any more", jid)
+                for watcher in self._watchers.pop(jid):
+                    watcher(jid)
+            self._missing = missing - self._missing
+
+    def _is_old(self, record: Record, before: float | None) -> bool:
+        if before is None or record.spec.id in self._watchers or record.spec.id in self._of_job:
+            return False
+        return is_final(record) and record.status.ts < before
+
+    def _tell(self, jid: str) -> None:
+        watchers = self._watchers.get(jid)
+        if watchers is None:
+            return
+        record = self._table.get(jid)
+        if record is not None and is_final(record):
+            for watcher in self._watchers.pop(jid):
+                watcher(jid)
+
+    def _show(self, jid: str) -> None:
+        """Show the node's record of a job with the writes on top; once there are none, the record itself."""
+        writes = self._of_job.get(jid)
+        if writes:
+            self._put(overlaid(self._truth[jid], writes))
+        else:
+            self._put(self._truth.pop(jid))
+        self._tell(jid)
+
+    def _put(self, record: Record) -> None:
+        """Show just this record, even if what is shown now would win a merge."""
+        if self._table.get(record.spec.id) == record:
+            return
+        if record.spec.id in self._table:
+            self._table.forget(record.spec.id)
+        self._table.apply(record, time.monotonic())
+
+    def _drop(self, jid: str) -> None:
+        self._table.forget(jid)
+        self._seqs.pop(jid, None)
+        self._truth.pop(jid, None)
+        self._outputs.pop(jid, None)

@@ -1,0 +1,387 @@
+"""The I/O thread of a Client: the only one that touches its sockets. User threads hand it requests and wait.
+
+A request is kept until it is answered or its deadline has passed, and is sent again when its connection broke, to
+whatever node is connected then, unless that could do it twice (`Call.repeat`). User threads share two things with the
+loop: a deque, whose ends are safe to use at the same time, and a pipe that wakes the poller.
+"""
+
+from __future__ import annotations
+
+import atexit
+import enum
+import itertools
+import logging
+import math
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from meeseeks.errors import (
+    ClientClosed,
+    InvalidRequest,
+    MeeseeksError,
+    NodeUnreachable,
+    ProtocolError,
+    RequestTimeout,
+    from_reply,
+)
+from meeseeks.wire import codec, sockets
+from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Reply, Request
+
+from .link import Link
+from .settings import Address
+
+__all__ = ["Call", "Channel", "Guest", "Repeat"]
+
+_log = logging.getLogger(__name__)
+
+_SEND_RETRY = 0.002
+"""Seconds after which a send is tried again that a connection, although it is there, did not take."""
+_UPDATES_A_TURN = 1000
+_REFUSALS = 2
+"""So many refused handshakes in a row mean that we are not let in; one may also be a node that is being stopped."""
+_GRACE = 2.0
+"""Seconds beyond its deadline that a caller waits for the loop to say how its request ended."""
+
+_live: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+
+class Repeat(enum.Enum):
+    """What becomes of a request that was sent on a connection that broke before the answer."""
+
+    ANYWHERE = "it is sent again, to whichever node is connected then: a question, or a kill"
+    SAME_NODE = "it is sent again, but only to the node that may have it already: a submit"
+    NEVER = "it fails: a second one would not mean the same"
+    THIS_LIFE = "it fails, sent or not: the guest looks anew once there is a connection again"
+
+
+class Call:
+    """One request on its way. Made by any thread, ended once by the I/O thread."""
+
+    __slots__ = (
+        "callback",
+        "deadline",
+        "ended",
+        "error",
+        "frame",
+        "id",
+        "kind",
+        "life",
+        "repeat",
+        "result",
+        "sent_to",
+        "timeout",
+    )
+
+    def __init__(self, call_id: int, kind: str, frame: bytes, timeout: float, repeat: Repeat) -> None:
+        self.id, self.kind, self.frame, self.timeout, self.repeat = call_id, kind, frame, timeout, repeat
+        self.deadline = time.monotonic() + timeout
+        self.life: int | None = None  # of the connection that it was sent on; None: not sent, or to be sent again
+        self.sent_to: int | None = None  # the address that may have it
+        self.result: Any = None
+        self.error: MeeseeksError | None = None
+        self.ended = threading.Event()
+        self.callback: Callable[[Call], None] | None = None
+
+
+class Guest(Protocol):
+    """What else the I/O thread serves: the replica of the node's table, where a Client has a cache."""
+
+    def on_tick(self, now: float) -> float:
+        """Do what is due; returns when it wants to be called again."""
+
+    def on_ready(self, now: float) -> None:
+        """A connection was made: nothing that was asked on an earlier one will be answered."""
+
+    def on_update(self, frame: bytes, now: float) -> None:
+        """A broadcast of the node."""
+
+    def has_unsent(self) -> bool:
+        """Whether something must still be delivered before the channel may close."""
+
+
+class Channel:
+    """Requests to one node of a list, by one daemon thread. All public methods may be called by any thread."""
+
+    def __init__(self, addresses: Sequence[Address], timeout: float) -> None:
+        self.link = Link(addresses)
+        self.timeout = timeout
+        self._ids = itertools.count(1)
+        self._incoming: deque[Call] = deque()
+        self._calls: dict[int, Call] = {}
+        self._unsent: deque[Call] = deque()
+        self._deadline = float("inf")  # the earliest of all calls, or earlier
+        self._life = 0
+        self._guest: Guest | None = None
+        self._awake = False
+        self._close_by: float | None = None
+        self._broken: str | None = None
+        self._wake_out, self._wake_in = os.pipe()
+        os.set_blocking(self._wake_in, False)
+        os.set_blocking(self._wake_out, False)
+        self._started = threading.Event()
+        self._pipe_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="meeseeks-client", daemon=True)
+
+    def start(self, guest: Guest | None = None) -> None:
+        """Start the thread, and return when it runs."""
+        self._guest = guest
+        self._thread.start()
+        self._started.wait()
+        _live.add(self)
+
+    def call(self, kind: str, payload: Any, *, repeat: Repeat = Repeat.ANYWHERE, timeout: float | None = None) -> Any:
+        """The node's answer to a request. Raises its error, or by the deadline one that says why there is none."""
+        return self.wait(self.post(kind, payload, repeat=repeat, timeout=timeout))
+
+    def post(
+        self,
+        kind: str,
+        payload: Any,
+        *,
+        repeat: Repeat = Repeat.ANYWHERE,
+        timeout: float | None = None,
+        callback: Callable[[Call], None] | None = None,
+    ) -> Call:
+        """Hand a request in without waiting. `callback` runs in the I/O thread when it has ended."""
+        call_id = next(self._ids)
+        frame = self.encode(kind, payload, call_id)
+        call = Call(call_id, kind, frame, self.timeout if timeout is None else timeout, repeat)
+        call.callback = callback
+        if threading.current_thread() is not self._thread:  # which goes on delivering while it is being closed
+            self.check_open()
+        self._incoming.append(call)
+        self.wake()
+        return call
+
+    def wait(self, call: Call) -> Any:
+        """Wait for a call's end: its result, or its error raised."""
+        if not call.ended.wait(max(0.0, call.deadline - time.monotonic()) + _GRACE):
+            self.check_open()
+            raise RequestTimeout(f"the client's own thread did not carry out {call.kind!r} in time")
+        if call.error is not None:
+            raise call.error
+        return call.result
+
+    @staticmethod
+    def encode(kind: str, payload: Any, call_id: int = 0) -> bytes:
+        """A request as its frame; InvalidRequest if it can't be one, or is too large for a message."""
+        try:
+            frame = codec.encode(Request(id=call_id, request={kind: payload}))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidRequest(f"{kind}: this can't be sent: {error}") from error
+        if len(frame) > MAX_MESSAGE_BYTES:
+            raise InvalidRequest(
+                f"{kind}: the request has {len(frame)} bytes, a message at most {MAX_MESSAGE_BYTES}: send it in parts"
+            )
+        return frame
+
+    def wake(self) -> None:
+        """Let the loop look at what was handed in. Costs nothing while it is awake anyway."""
+        if self._awake:
+            return
+        self._awake = True
+        with self._pipe_lock:
+            if self._wake_in >= 0:
+                os.write(self._wake_in, b"\0")
+
+    def release(self) -> None:
+        """Ask the thread to end, once what is unsent has been delivered or `timeout` has passed. Does not wait."""
+        if self._close_by is None:
+            self._close_by = time.monotonic() + self.timeout
+            self.wake()
+
+    def close(self) -> None:
+        """Deliver what is unsent within `timeout`, end the thread, and return when it has ended."""
+        self.release()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(self.timeout + _GRACE)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by its owner or by a defect."""
+        return self._close_by is not None or self._broken is not None
+
+    def check_open(self) -> None:
+        """ClientClosed, with the reason, where it was closed."""
+        if self._broken is not None:
+            raise ClientClosed(f"this Client was closed by a defect of its own: {self._broken}; please report it")
+        if self._close_by is not None:
+            raise ClientClosed("this Client is closed")
+
+    # --- the thread
+
+    def _run(self) -> None:
+        self._started.set()
+        try:
+            self.link.poller.register(self._wake_out, sockets.POLLIN)
+            while not self._may_end():
+                self._turn()
+        except Exception as error:  # noqa: BLE001 - the border of the thread: callers must hear of it
+            _log.exception("the I/O thread of a Client met a defect")
+            self._broken = f"{type(error).__name__}: {error}"
+        finally:
+            self._end()
+
+    def _may_end(self) -> bool:
+        if self._close_by is None:
+            return False
+        unsent = self._guest is not None and self._guest.has_unsent()
+        return not unsent or time.monotonic() >= self._close_by
+
+    def _end(self) -> None:
+        self.link.close()
+        why = f"was closed by a defect of its own: {self._broken}" if self._broken else "is closed"
+        for call in [*self._calls.values(), *self._incoming]:
+            self._finish(call, error=ClientClosed(f"this Client {why}"))
+        with self._pipe_lock:
+            os.close(self._wake_in)
+            os.close(self._wake_out)
+            self._wake_in = -1
+        _live.discard(self)
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        due = min(self.link.tick(now), self._deadline, self._close_by or float("inf"))
+        self._notice_life(now)
+        if self._guest is not None:
+            due = min(due, self._guest.on_tick(now))
+        self._take_in()
+        if self._unsent and self.link.ready:
+            self._send()
+            due = min(due, now + _SEND_RETRY) if self._sendable() else due
+        timeout = 0.0 if self._incoming else max(0.0, due - time.monotonic())
+        readable = dict(self.link.poller.poll(math.ceil(timeout * 1000.0)))
+        if self._wake_out in readable:
+            # In this order: who hands something in while it is still set need not write, since `_take_in` comes after.
+            os.read(self._wake_out, 4096)
+            self._awake = False
+        now = time.monotonic()
+        self._receive(now)
+        self.link.read_monitor(now)
+        if self.link.refusals >= _REFUSALS:
+            self._give_up()
+        self._expire(now)
+
+    def _take_in(self) -> None:
+        while self._incoming:
+            call = self._incoming.popleft()
+            self._calls[call.id] = call
+            self._unsent.append(call)
+            self._deadline = min(self._deadline, call.deadline)
+
+    def _notice_life(self, now: float) -> None:
+        """Where the connection has changed, sort out what was sent on the one before."""
+        if self.link.lives == self._life:
+            return
+        self._life = self.link.lives
+        for call in list(self._calls.values()):
+            if call.life is None and call.repeat is not Repeat.THIS_LIFE:
+                continue
+            call.life = None
+            if call.repeat in (Repeat.NEVER, Repeat.THIS_LIFE):
+                self._finish(call, error=self._broke(call))
+            else:
+                self._unsent.append(call)
+        if self.link.ready and self._guest is not None:
+            self._guest.on_ready(now)
+
+    def _broke(self, call: Call) -> RequestTimeout:
+        return RequestTimeout(
+            f"the connection to {self.link.describe()} broke before it answered {call.kind!r}, which may have been "
+            "carried out: look before you repeat it"
+        )
+
+    def _sendable(self) -> bool:
+        return any(self._fits_here(call) for call in self._unsent)
+
+    def _fits_here(self, call: Call) -> bool:
+        return call.repeat is not Repeat.SAME_NODE or call.sent_to in (None, self.link.at)
+
+    def _send(self) -> None:
+        kept: list[Call] = []
+        while self._unsent:
+            call = self._unsent.popleft()
+            if call.id not in self._calls:
+                continue
+            if not self._fits_here(call):
+                kept.append(call)
+                continue
+            if not self.link.send(call.frame):
+                self._unsent.appendleft(call)
+                break
+            call.life, call.sent_to = self._life, self.link.at
+        self._unsent.extend(kept)
+
+    def _receive(self, now: float) -> None:
+        while (frame := self.link.receive()) is not None:
+            try:
+                reply = codec.decode_reply(frame)
+            except ProtocolError as error:
+                _log.warning("%s sent a reply that is none: %s", self.link.describe(), error)
+                continue
+            if reply.node and not self.link.name:
+                self.link.name = reply.node
+            self._answer(reply)
+        for _ in range(_UPDATES_A_TURN):
+            update = self.link.receive_update()
+            if update is None:
+                return
+            if self._guest is not None:
+                self._guest.on_update(update, now)
+
+    def _answer(self, reply: Reply) -> None:
+        call = self._calls.get(reply.id) if isinstance(reply.id, int) else None
+        if call is None:
+            return  # its caller has given up
+        if reply.error is not None:
+            self._finish(call, error=from_reply(reply.error.code, reply.error.message))
+        elif reply.response is not None and call.kind in reply.response:
+            self._finish(call, result=reply.response[call.kind])
+        else:
+            where = self.link.describe()
+            self._finish(call, error=ProtocolError(f"{where} answered {call.kind!r} with something else"))
+
+    def _finish(self, call: Call, result: Any = None, error: MeeseeksError | None = None) -> None:
+        self._calls.pop(call.id, None)
+        call.result, call.error = result, error
+        call.ended.set()
+        if call.callback is not None and not (self._broken or isinstance(error, ClientClosed)):
+            call.callback(call)
+
+    def _expire(self, now: float) -> None:
+        if now < self._deadline:
+            return
+        for call in [call for call in self._calls.values() if call.deadline <= now]:
+            self._finish(call, error=self._why_late(call))
+        self._deadline = min((call.deadline for call in self._calls.values()), default=float("inf"))
+
+    def _give_up(self) -> None:
+        """No key fits: who waits for an answer is told so at once, since waiting does not help."""
+        for call in list(self._calls.values()):
+            self._finish(call, error=self.link.failure())
+
+    def _why_late(self, call: Call) -> MeeseeksError:
+        if not self.link.ready:
+            error = self.link.failure()
+            if call.sent_to is not None and isinstance(error, NodeUnreachable):
+                return RequestTimeout(f"{error}; {call.kind!r} was sent and not answered: it may have been carried out")
+            return error
+        where = self.link.describe()
+        if not self._fits_here(call) and call.sent_to is not None:
+            where = str(self.link.addresses[call.sent_to])
+        text = f"{where} did not answer {call.kind!r} within {call.timeout:g} s"
+        return RequestTimeout(text if call.repeat is Repeat.ANYWHERE else f"{text}; it may have been carried out")
+
+
+@atexit.register
+def _close_all() -> None:
+    """At the end of the process: what was written to a cache and not delivered yet still has its `timeout`."""
+    for channel in list(_live):
+        channel.close()
+
+

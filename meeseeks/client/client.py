@@ -1,0 +1,339 @@
+"""The Client: requests to a node, and a cache that follows it (API.md; DESIGN section 8)."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from meeseeks.core.spec import check
+from meeseeks.errors import InvalidRequest, RequestTimeout
+
+from .arguments import is_several, jobs_meant, lacks_output, ready_spec, requests_meant
+from .cache import Cache, Info
+from .channel import Call, Channel, Repeat
+from .replica import Replica
+from .settings import DEFAULT_PORT, ClientSettings
+from .shared import SHARED
+from .waiting import poll_until_over, watch_until_over
+
+__all__ = ["Client"]
+
+_MANY = 2000
+"""Jobspecs in one request of `submit_many`."""
+_WINDOW = 3
+"""Requests of `submit_many` that are on their way at once, so that neither side waits for the other."""
+
+
+class Client:
+    """A connection to a mesh, through one of its nodes. Any number of threads may use it at once.
+
+    Every method ends by its deadline (`timeout`) with an answer or with a MeeseeksError that says which node, which
+    address, and why. A node that is being restarted is waited for until then. It is a context manager.
+
+    Args:
+        address: host or `host:port` of a node, or a list of these, which are used in turn when one is gone.
+            None is this machine.
+        port: TCP port where `address` names none.
+        timeout: seconds that a request may take.
+        refresh: above 0, a cache follows the node by push, and the cached methods work; it is then the longest time
+            in seconds that a write to the cache waits before it is sent (in practice it goes at once).
+        poll: seconds between two full checks of the cache against the node; more than `refresh`.
+        expire: seconds for which an ended job stays in the cache; more than `poll`.
+        set_global: make this the Client of all Jobs that name none.
+        cfg: connection options. `ssl` is refused in this version.
+
+    Raises:
+        InvalidRequest: an argument is wrong. The constructor does not wait for the node.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str] | None = None,
+        port: int = DEFAULT_PORT,
+        timeout: float = 10,
+        refresh: float = 0,
+        poll: float = 10,
+        expire: float = 60,
+        set_global: bool = False,  # noqa: FBT001, FBT002 - API.md fixes the signature
+        **cfg: Any,
+    ) -> None:
+        times = {"timeout": timeout, "refresh": refresh, "poll": poll, "expire": expire}
+        self._settings = ClientSettings.check(address, port, times, cfg)
+        self._channel = Channel(self._settings.addresses, self._settings.timeout)
+        self._cache: Cache | None = None
+        guest = None
+        if self._settings.refresh > 0:
+            self._cache = Cache(self._settings.expire)
+            guest = Replica(self._channel, self._cache, self._settings.refresh, self._settings.poll)
+        self._channel.start(guest)
+        # The thread keeps the channel alive, not the Client: one that nobody holds any more ends by itself.
+        weakref.finalize(self, self._channel.release).atexit = False
+        if set_global:
+            SHARED.replace(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+        if error is None:
+            self._check_delivered()
+
+    def __repr__(self) -> str:
+        where = ", ".join(map(str, self._settings.addresses))
+        return f"<Client of {where}, {'closed' if self._channel.closed else 'open'}>"
+
+    @property
+    def has_cache(self) -> bool:
+        """Whether the cached methods may be used: it was made with `refresh` above 0."""
+        return self._cache is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, by its owner or by a defect of its own."""
+        return self._channel.closed
+
+    def close(self) -> None:
+        """Deliver what was written to the cache, then disconnect and end the thread. A second call does nothing.
+
+        Raises RequestTimeout if something could not be delivered within `timeout`; the text names the jobs.
+        """
+        was_closed = self._channel.closed
+        self._channel.close()
+        if not was_closed:
+            self._check_delivered()
+
+    def _check_delivered(self) -> None:
+        left = self._cache.unsettled() if self._cache is not None else []
+        if left:
+            names = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
+            raise RequestTimeout(
+                f"closed with {len(left)} jobs whose submits or kills {self._channel.link.describe()} did not "
+                f"acknowledge within {self._settings.timeout:g} s: {names}"
+            )
+
+    # --- requests
+
+    def submit(self, **jobspec: Any) -> dict[str, Info]:
+        """Start a job, or change the one that has the `id`; returns {id: jobinfo} of each job started or changed.
+
+        It may be called again with the same `id` when its answer did not come: one job is started, not two.
+        InvalidRequest says what is wrong with the jobspec; nothing was changed then.
+        """
+        spec, repeat = ready_spec(jobspec)
+        result: dict[str, Info] = self._channel.call("submit", spec, repeat=repeat)
+        return result
+
+    def submit_many(self, specs: Iterable[Mapping[str, Any]]) -> dict[str, Info]:
+        """The same for many jobspecs at once, far faster than one by one.
+
+        All are checked before the first is sent. They travel 2,000 at a time; if a node refuses one (a change of an
+        active job, say), none of those that travel with it is carried out.
+        """
+        ready = [ready_spec(spec) for spec in specs]
+        for spec, _ in ready:
+            check(spec, new=False)
+        infos: dict[str, Info] = {}
+        under_way: deque[Call] = deque()
+        for first in range(0, len(ready), _MANY):
+            part = ready[first : first + _MANY]
+            repeat = Repeat.NEVER if any(how is Repeat.NEVER for _, how in part) else Repeat.SAME_NODE
+            under_way.append(self._channel.post("submit_many", [spec for spec, _ in part], repeat=repeat))
+            if len(under_way) == _WINDOW:
+                infos.update(self._channel.wait(under_way.popleft()))
+        for call in under_way:
+            infos.update(self._channel.wait(call))
+        return infos
+
+    def ls(self, **filters: Any) -> list[str]:
+        """The ids of the jobs for which every `key=value` holds; all jobs without any.
+
+        Keys are those of jobinfo, and `tag`; a value that ends in `*` matches by prefix.
+        """
+        result: list[str] = self._channel.call("ls", filters)
+        return result
+
+    def query(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
+        """By id: the jobinfo, or False if there is no such job. By a list of ids, or filters: {id: jobinfo}."""
+        return self._channel.call("query", jobs_meant("query", jids, filters))
+
+    def kill(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
+        """Kill by id, list of ids or filters; returns what `query` would.
+
+        `state` reads 'killed' at once, `active` stays True until the last process of the job is gone.
+        """
+        return self._channel.call("kill", jobs_meant("kill", jids, filters))
+
+    def nodes(self) -> dict[str, Info]:
+        """Every node of the mesh by name, with its status."""
+        result: dict[str, Info] = self._channel.call("nodes", {})
+        return result
+
+    def pools(self) -> dict[str, dict[str, int | None]]:
+        """Every pool by name, with the free slots on each online node; None is no limit."""
+        result: dict[str, dict[str, int | None]] = self._channel.call("pools", {})
+        return result
+
+    def request(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send any request: {type: data}, as the protocol defines it; returns {type: result}.
+
+        Several types are sent one after the other. A submit is not repeated when the connection breaks.
+        """
+        result = {}
+        for kind, payload in requests_meant(request).items():
+            repeat = Repeat.NEVER if kind in ("submit", "submit_many", "config") else Repeat.ANYWHERE
+            result[kind] = self._channel.call(kind, payload, repeat=repeat)
+        return result
+
+    # --- the cache
+
+    def submit_job(self, **jobspec: Any) -> dict[str, Info]:
+        """As `submit`, through the cache: it shows at once, and is delivered even if the node is away meanwhile.
+
+        A job for several nodes (`node` is a list, or ends in `*`) and a change of a job that is not in the cache need
+        the node's answer, and wait for it. A new job that the node refuses reads failed, with the reason in `error`.
+        """
+        cache = self._need_cache("submit_job")
+        jid = jobspec.get("id")
+        known = jid is not None and jid in cache
+        changes = check(jobspec, new=not known and jobspec.get("pool") is not None)
+        if not known and (is_several(jobspec.get("node")) or jobspec.get("pool") is None or cache.is_group(str(jid))):
+            infos = self.submit(**jobspec)
+            self._await_round(cache, time.monotonic() + self._settings.timeout)
+            return infos
+        if is_several(changes.get("node")):
+            raise InvalidRequest(f"node {changes['node']!r} names several nodes: job {jid!r} is there already")
+        self._channel.check_open()
+        spec, _ = ready_spec(jobspec)
+        info = cache.submit(spec["id"], msgspec.Raw(msgspec.msgpack.encode(spec)), changes, self._channel.link.name)
+        self._channel.wake()
+        return {spec["id"]: info}
+
+    def list_jobs(self, **filters: Any) -> list[str]:
+        """As `ls`, from the cache."""
+        return self._synced("list_jobs").select(filters)
+
+    def get_job(self, jid: str) -> Any:
+        """The jobinfo from the cache, or False if it is not there. Large output is fetched from the job's node once."""
+        cache = self._synced("get_job")
+        info = cache.info(jid)
+        if info is None:
+            return False
+        if lacks_output(info):
+            fetched = self._channel.call("query", jid)
+            if fetched:
+                cache.keep_output(jid, fetched)
+                info.update(stdout_data=fetched["stdout_data"], stderr_data=fetched["stderr_data"])
+        return info
+
+    def get(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
+        """As `query`, from the cache. Large output is left out when several jobs are asked for."""
+        what = jobs_meant("get", jids, filters)
+        if isinstance(what, str):
+            return self.get_job(what)
+        cache = self._synced("get")
+        return cache.infos(what if isinstance(what, list) else cache.select(what))
+
+    def kill_jobs(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
+        """As `kill`, through the cache: it shows at once, and is delivered even if the node is away meanwhile."""
+        what = jobs_meant("kill_jobs", jids, filters)
+        cache = self._synced("kill_jobs")
+        self._channel.check_open()
+        wanted = [what] if isinstance(what, str) else what if isinstance(what, list) else cache.select(what)
+        found = cache.kill(wanted)
+        self._channel.wake()
+        infos = cache.infos(found)
+        return infos.get(what, False) if isinstance(what, str) else infos
+
+    def get_nodes(self) -> dict[str, Info]:
+        """As `nodes`, from the cache."""
+        cache = self._synced("get_nodes")
+        self._await(cache, lambda: cache.nodes is not None, "the nodes")
+        return dict(cache.nodes or {})
+
+    def get_pools(self) -> dict[str, dict[str, int | None]]:
+        """As `pools`, from the cache."""
+        cache = self._synced("get_pools")
+        self._await(cache, lambda: cache.pools is not None, "the pools")
+        return dict(cache.pools or {})
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return after the next sync with the node: what was written to the cache is done, and what was done is in it.
+
+        Raises NodeUnreachable or RequestTimeout after `timeout` seconds (None: the Client's own).
+        """
+        cache = self._need_cache("wait")
+        deadline = time.monotonic() + (self._settings.timeout if timeout is None else timeout)
+        serial = cache.last_serial()
+        self._await(cache, lambda: cache.settled(serial), "what was written to the cache", deadline)
+        self._await_round(cache, deadline)
+
+    def wait_for(
+        self,
+        jids: str | Iterable[str],
+        timeout: float | None = None,
+        *,
+        any: bool = False,  # noqa: A002 - reads best
+    ) -> dict[str, Any]:
+        """Wait until all jobs (`any`: at least one of them) are over for good; returns {id: jobinfo} of all of them.
+
+        A job that nobody knows reads False, and counts as over. RequestTimeout after `timeout` seconds (None: never).
+        """
+        wanted = [jids] if isinstance(jids, str) else list(dict.fromkeys(jids))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        enough = min(1 if any else len(wanted), len(wanted))
+        if self._cache is None:
+            return poll_until_over(self._channel, wanted, deadline, enough)
+        watch_until_over(self._synced("wait_for"), self._channel, wanted, deadline, enough)
+        return self.look_up(wanted)
+
+    def look_up(self, jids: Iterable[str]) -> dict[str, Any]:
+        """{id: jobinfo, or False} of each id: from the cache where the job is there, else from the node."""
+        wanted = list(jids)
+        found = self._synced("look_up").infos(wanted) if self._cache is not None else {}
+        missing = [jid for jid in wanted if jid not in found]
+        if missing:
+            found.update(self._channel.call("query", missing))
+        return {jid: found.get(jid, False) for jid in wanted}
+
+    def watch(self, jid: str, watcher: Any) -> None:
+        """Call `watcher(jid)` once when the job is over for good. It must not block, raise, or use this Client."""
+        self._need_cache("watch").watch(jid, watcher)
+
+    # --- inside
+
+    def _need_cache(self, method: str) -> Cache:
+        if self._cache is None:
+            raise InvalidRequest(f"{method} reads the cache, which needs Client(refresh=…) above 0")
+        return self._cache
+
+    def _synced(self, method: str) -> Cache:
+        cache = self._need_cache(method)
+        if not cache.synced:
+            self._await(cache, lambda: cache.synced, "the jobs")
+        return cache
+
+    def _await(self, cache: Cache, ready: Any, what: str, deadline: float | None = None) -> None:
+        if deadline is None:
+            deadline = time.monotonic() + self._settings.timeout
+        if cache.wait_until(ready, deadline, self._channel.check_open):
+            return
+        link = self._channel.link
+        if not link.ready:
+            raise link.failure()
+        raise RequestTimeout(f"{link.describe()} did not answer in time about {what}")
+
+    def _await_round(self, cache: Cache, deadline: float) -> None:
+        with cache.lock:
+            cache.round_wanted += 1
+            wanted = cache.round_wanted
+        self._channel.wake()
+        self._await(cache, lambda: cache.round_done >= wanted, "a sync", deadline)

@@ -1,0 +1,234 @@
+"""The connection to one of the nodes that a Client may use: its sockets, what became of them, whom to try next.
+
+Owned by the I/O thread, like every socket here; `state` and `describe` may be read by others. ZeroMQ reconnects by
+itself as long as there is only one address. With several, a Link moves on when one refuses, is silent or goes away.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Sequence
+
+from meeseeks.errors import AuthenticationFailed, MeeseeksError, NodeUnreachable
+from meeseeks.wire import sockets
+
+from .settings import Address
+
+__all__ = ["Link", "LinkState"]
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE = 2.0
+"""Seconds that an address has to answer while there are others to try."""
+_PAUSE = 0.25
+"""Seconds between two rounds through all addresses."""
+_HANDSHAKE_PAUSE = 0.5
+"""Seconds after a refused handshake. ZeroMQ gives such a connection up, or repeats it without any back-off."""
+
+
+class LinkState(enum.Enum):
+    """What is known of the connection; the value is how it is told."""
+
+    UNRESOLVED = "its name has no address"
+    CONNECTING = "no answer to the attempt to connect; is the host up and reachable?"
+    REFUSED = "connection refused; is it running? start it with 'mks node'"
+    ACCEPTED = "the connection is accepted, and nobody speaks; is the node stopped, or is this another service?"
+    NOT_LET_IN = "it refuses the handshake: it is no node, or it expects a key"
+    READY = "connected"
+
+
+class Link:
+    """At most one DEALER with its monitor, and a SUB once the node's PUB port is known."""
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self.addresses = tuple(addresses)
+        self.poller = sockets.Poller()
+        self.at = 0
+        """Which of `addresses` is used or tried now."""
+        self.state = LinkState.CONNECTING
+        self.name = ""
+        """The node's own name, once it answered."""
+        self.lives = 0
+        """Grows with every connection that is made or lost: what was sent in an earlier life may be lost."""
+        self.refusals = 0
+        """Handshakes refused in a row by the only address there is."""
+        self._why: dict[Address, str] = {}
+        self._hosts: list[str] = []  # of the present address, not tried yet
+        self._host = ""
+        self._since = 0.0
+        self._retry_at: float | None = 0.0
+        self._dealer: sockets.Socket | None = None
+        self._monitor: sockets.Socket | None = None
+        self._sub: sockets.Socket | None = None
+        self._pub_port = 0
+        self._heard = False
+        self._tried = 0
+
+    @property
+    def address(self) -> Address:
+        """The address that is used or tried now."""
+        return self.addresses[self.at]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a node is at the other end."""
+        return self.state is LinkState.READY
+
+    @property
+    def _has_others(self) -> bool:
+        return len(self.addresses) > 1 or len(self._hosts) > 0 or self._tried > 1
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether broadcasts of the node have come on this connection."""
+        return self._heard
+
+    def describe(self) -> str:
+        """The node as an error names it: 'node a at HOST:PORT', or 'HOST:PORT' while its name is unknown."""
+        return f"node {self.name} at {self.address}" if self.name else str(self.address)
+
+    def failure(self) -> MeeseeksError:
+        """Why no node is at the other end, as the error that a caller gets."""
+        if self.state is LinkState.NOT_LET_IN and len(self.addresses) == 1:
+            return AuthenticationFailed(f"{self.address} does not let us in: {self.state.value}")
+        reasons = dict(self._why)
+        if self.state is not LinkState.UNRESOLVED:
+            reasons[self.address] = self.state.value
+        told = [f"no node answers at {where}: {why}" for where, why in reasons.items() if where != self.address]
+        now = reasons.get(self.address, self.state.value)
+        told.append(f"{self.describe()} is gone: {now}" if self.name else f"no node answers at {self.address}: {now}")
+        return NodeUnreachable("; ".join(told))
+
+    # --- what the I/O thread calls
+
+    def tick(self, now: float) -> float:
+        """Connect, or move on, where it is time to; returns when it wants to be called again."""
+        if self._retry_at is not None and now >= self._retry_at:
+            self._connect(now)
+        elif self._has_others and not self.ready and self._retry_at is None and now >= self._since + _PATIENCE:
+            self.move_on(now)
+        if self._retry_at is not None:
+            return self._retry_at
+        return self._since + _PATIENCE if self._has_others and not self.ready else now + 3600.0
+
+    def read_monitor(self, now: float) -> None:
+        """Take in what happened to the connection."""
+        while self._monitor is not None:
+            word = sockets.monitor_event(self._monitor)
+            if word is None:
+                return
+            self._on_word(word, now)
+
+    def send(self, frame: bytes) -> bool:
+        """Send a request; False where it can't be sent now."""
+        return self._dealer is not None and sockets.send_nowait(self._dealer, [frame])
+
+    def receive(self) -> bytes | None:
+        """The next reply, or None."""
+        frames = sockets.receive_nowait(self._dealer) if self._dealer is not None else None
+        return frames[-1] if frames else None
+
+    def receive_update(self) -> bytes | None:
+        """The next broadcast, or None."""
+        frames = sockets.receive_nowait(self._sub) if self._sub is not None else None
+        if not frames:
+            return None
+        self._heard = True
+        return frames[-1]
+
+    def follow(self, topic: str, pub_port: int) -> None:
+        """Subscribe to a topic of the node that is connected, which publishes on `pub_port`."""
+        if pub_port == self._pub_port and self._sub is not None:
+            return
+        self._close_sub()
+        self._sub = sockets.subscriber(sockets.endpoint(self._host, pub_port))
+        sockets.subscribe(self._sub, topic)
+        self.poller.register(self._sub, sockets.POLLIN)
+        self._pub_port = pub_port
+
+    def unfollow(self) -> None:
+        """Close the subscription: a new one is made at once, while ZeroMQ would take its time to reconnect."""
+        self._close_sub()
+
+    def move_on(self, now: float) -> None:
+        """Leave this connection; try the next address, or the same one again if it is the only one."""
+        if not self.ready:
+            self._why[self.address] = self.state.value
+        self.close()
+        if not self._hosts:
+            if self.at + 1 == len(self.addresses) or self.ready:
+                self._retry_at = now + _PAUSE
+            self.at = (self.at + 1) % len(self.addresses)
+            self.name = ""
+            self._tried = 0
+        self.state = LinkState.CONNECTING
+        self._retry_at = self._retry_at or now
+
+    def close(self) -> None:
+        """Close the sockets. Whatever was on its way is lost."""
+        self.lives += 1
+        self._close_sub()
+        for socket in (self._monitor, self._dealer):
+            if socket is not None:
+                self.poller.unregister(socket)
+                sockets.close(socket)
+        self._monitor = self._dealer = None
+
+    # --- inside
+
+    def _connect(self, now: float) -> None:
+        self.close()
+        self._retry_at = None
+        self._since = now
+        if not self._hosts:
+            self._tried = 0
+            try:
+                self._hosts = self.address.resolve()
+            except NodeUnreachable as error:
+                self.state = LinkState.UNRESOLVED if len(self.addresses) == 1 else LinkState.CONNECTING
+                self._why[self.address] = str(error).partition(": ")[2]
+                self.at = (self.at + 1) % len(self.addresses)
+                self._retry_at = now + _HANDSHAKE_PAUSE
+                return
+        self._host = self._hosts.pop(0)
+        self._tried += 1
+        self.state = LinkState.CONNECTING
+        self._dealer, self._monitor = sockets.watched_dealer(sockets.endpoint(self._host, self.address.port))
+        self.poller.register(self._dealer, sockets.POLLIN)
+        self.poller.register(self._monitor, sockets.POLLIN)
+
+    def _on_word(self, word: str, now: float) -> None:
+        if word == "ready":
+            self.state, self._why, self._tried = LinkState.READY, {}, 0
+            self._hosts.clear()
+            self.lives += 1
+            self.refusals = 0
+            _log.info("connected to %s", self.address)
+        elif word == "connected":
+            self.state = LinkState.ACCEPTED
+        elif word == "refused_handshake":
+            self.state = LinkState.NOT_LET_IN
+            self.close()
+            if len(self.addresses) > 1:
+                self.move_on(now)
+            else:
+                self.refusals += 1
+                self._retry_at = now + _HANDSHAKE_PAUSE
+        elif word == "disconnected":
+            if self.ready:
+                _log.warning("%s went away", self.describe())
+                self.lives += 1
+                self._since = now
+                self.state = LinkState.CONNECTING
+        elif self.state is not LinkState.READY:  # retried
+            self.state, self.refusals = LinkState.REFUSED, 0
+            # A node that was there a moment ago may be restarting: it has its time before the next one is tried.
+            if self._has_others and (not self.name or now >= self._since + _PATIENCE):
+                self.move_on(now)
+
+    def _close_sub(self) -> None:
+        if self._sub is not None:
+            self.poller.unregister(self._sub)
+            sockets.close(self._sub)
+        self._sub, self._pub_port, self._heard = None, 0, False

@@ -1,0 +1,137 @@
+"""Calling the user's functions when jobs are over: one dispatcher thread for the whole process.
+
+Callbacks run one after the other, with no lock held, and may call anything. Where a Client has a cache, it is told;
+for those without, a second thread asks their nodes.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from meeseeks.errors import MeeseeksError
+
+from .arguments import is_exited
+
+if TYPE_CHECKING:
+    from .client import Client
+
+__all__ = ["notify_when_over"]
+
+_log = logging.getLogger(__name__)
+
+_POLL = 0.5
+"""Seconds between two queries, for Clients without a cache."""
+_IDLE = 1.0
+"""Seconds without a callback after which the thread looks whether any is still owed."""
+
+Notify = Callable[[Any], object]
+
+
+class _Pending:
+    """One callback that is owed. It holds its Job, which may be forgotten by everybody else meanwhile."""
+
+    def __init__(self, client: Client, call: Notify, job: object) -> None:
+        self.client = client
+        self.call = call
+        self.job = job
+
+
+class _Dispatcher:
+    """The threads: started when they are needed, ended when nothing is owed any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._due: queue.SimpleQueue[tuple[_Pending, str]] = queue.SimpleQueue()
+        self._owed: dict[tuple[_Pending, str], None] = {}
+        self._threads: set[str] = set()
+
+    def add(self, pending: _Pending, jids: Sequence[str]) -> None:
+        """Owe the callback once for each of the jobs."""
+        has_cache = pending.client.has_cache
+        with self._lock:
+            self._owed.update(dict.fromkeys((pending, jid) for jid in jids))
+            self._start("meeseeks-notify", self._run)
+            if not has_cache:
+                self._start("meeseeks-notify-poll", self._poll)
+        if has_cache:
+            for jid in jids:
+                pending.client.watch(jid, lambda over: self._due.put((pending, over)))
+
+    def _start(self, name: str, target: Callable[[], None]) -> None:
+        if name not in self._threads:
+            self._threads.add(name)
+            threading.Thread(target=target, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                pending, jid = self._due.get(timeout=_IDLE)
+            except queue.Empty:
+                if self._may_end("meeseeks-notify"):
+                    return
+                continue
+            with self._lock:
+                is_owed = (pending, jid) in self._owed
+                self._owed.pop((pending, jid), None)
+            if is_owed:
+                _call(pending, jid)
+            del pending  # or the last job would be kept for as long as nothing else happens
+
+    def _may_end(self, thread: str, *, polled: bool = False) -> bool:
+        """Forget what is owed to closed Clients; True, and the thread must end, if nothing is left for it."""
+        with self._lock:
+            closed = [owed for owed in self._owed if owed[0].client.closed]
+            for owed in closed:
+                del self._owed[owed]
+            left = not self._due.empty() or any(not polled or not owed[0].client.has_cache for owed in self._owed)
+            if not left:
+                self._threads.discard(thread)
+        for _, jid in closed:
+            _log.warning("the Client of job %s was closed before the job was over: nobody is notified", jid)
+        return not left
+
+    def _poll(self) -> None:
+        pause = threading.Event()
+        while not self._may_end("meeseeks-notify-poll", polled=True):
+            asked: dict[Client, list[tuple[_Pending, str]]] = defaultdict(list)
+            with self._lock:
+                for owed in self._owed:
+                    if not owed[0].client.has_cache:
+                        asked[owed[0].client].append(owed)
+            for client, pending in asked.items():
+                self._ask(client, pending)
+            del asked
+            pause.wait(_POLL)
+
+    def _ask(self, client: Client, asked: list[tuple[_Pending, str]]) -> None:
+        try:
+            infos = client.query([jid for _, jid in asked])
+        except MeeseeksError as error:
+            _log.warning("can't ask for %d jobs, and will try again: %s", len(asked), error)
+            return
+        for pending, jid in asked:
+            if jid not in infos or is_exited(infos[jid]):
+                self._due.put((pending, jid))  # the dispatcher drops one that it has called already
+
+
+def _call(pending: _Pending, jid: str) -> None:
+    try:
+        pending.call(pending.job)
+    except Exception:  # noqa: BLE001 - the border to the user's code
+        _log.exception("the notify callback of job %s failed", jid)
+
+
+_dispatcher = _Dispatcher()
+
+
+def notify_when_over(client: Client, jids: Sequence[str], call: Notify, job: object) -> None:
+    """Call `call(job)` once for each of these jobs, when it is over for good.
+
+    An exception in a callback is logged and harms nothing. A closed Client's callbacks are not called any more.
+    """
+    _dispatcher.add(_Pending(client, call, job), jids)

@@ -1,0 +1,100 @@
+"""Writes to a cache that its node has not acknowledged yet, and what the cache shows meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW, Record, Spec, Status, is_lost, view_state
+from meeseeks.errors import InvalidRequest
+
+__all__ = ["Write", "check_change", "overlaid", "provisional", "refused"]
+
+_serials = itertools.count(1)
+
+
+class Write:
+    """One submit or kill of one job on its way to the node. Guarded by the cache's lock, but for its constants."""
+
+    __slots__ = (
+        "alone",
+        "asked",
+        "changes",
+        "fresh",
+        "generation",
+        "jid",
+        "kind",
+        "request",
+        "sent_to",
+        "seq",
+        "serial",
+    )
+
+    def __init__(
+        self, kind: str, jid: str, request: msgspec.Raw | None, changes: dict[str, Any], *, fresh: bool
+    ) -> None:
+        self.serial = next(_serials)
+        self.kind = kind
+        self.jid = jid
+        self.request = request
+        """The jobspec, ready to be sent; None for a kill."""
+        self.changes = changes
+        self.fresh = fresh
+        """The job is made by this write."""
+        self.generation: int | None = None
+        """For `state='new'`: the generation that is over. Once a later one is seen, the write was carried out."""
+        self.sent_to: int | None = None
+        """The address that may have it already: it must not go to another one."""
+        self.asked = False
+        self.alone = False
+        """It was refused together with others: ask again by itself, to know which of them is wrong."""
+        self.seq: int | None = None
+        """Acknowledged: its effect is in the cache once the node's changes up to this seq are."""
+
+
+def provisional(jid: str, changes: dict[str, Any], node: str, now: float) -> Record:
+    """A new job as it is shown until the node has taken it. Every record of a node wins against it."""
+    fields = {key: value for key, value in changes.items() if key not in ("id", "state")}
+    killed = changes.get("state") == KILLED
+    spec = Spec(**fields, id=jid, submit_node=node, submit_ts=now, ts=now, killed_generation=1 if killed else 0)
+    return Record(spec, Status(epoch=(0, ""), ts=now))
+
+
+def refused(record: Record, why: str, now: float) -> Record:
+    """A new job that the node did not take: failed, with the node's reason."""
+    status = msgspec.structs.replace(record.status, rev=1, state=FAILED, error=why, end_ts=now, ts=now)
+    return Record(record.spec, status)
+
+
+def overlaid(truth: Record, writes: Iterable[Write]) -> Record:
+    """A record as it will read once these writes have been carried out."""
+    spec = truth.spec
+    for write in writes:
+        if write.fresh:
+            continue
+        changes = {key: value for key, value in write.changes.items() if key not in ("id", "state")}
+        state = KILLED if write.kind == "kill" else write.changes.get("state")
+        if state == KILLED and view_state(truth) not in END_STATES:
+            changes["killed_generation"] = spec.generation
+        elif state == NEW and write.generation == spec.generation:
+            changes["generation"] = spec.generation + 1
+        if changes:
+            spec = msgspec.structs.replace(spec, **changes)
+    return truth if spec is truth.spec else Record(spec, truth.status)
+
+
+def check_change(record: Record, changes: dict[str, Any]) -> None:
+    """InvalidRequest where the node would refuse the change for what is known of the job here: a move while active."""
+    if not record.status.active or is_lost(record):
+        return
+    moved: list[str] = [key for key in ("pool", "node") if key in changes and changes[key] != getattr(record.spec, key)]
+    if changes.get("state") == NEW and not ("pool" in changes and "args" in changes):
+        moved.append("state")
+    if moved:
+        raise InvalidRequest(
+            f"job {record.spec.id!r} is active on {record.status.node!r}: kill it first, and wait for active=False, "
+            f"before you change its {moved[0]}"
+        )
