@@ -1,0 +1,103 @@
+"""What every command shares: the options of a call, the Client that it talks through, and the printer of its answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from meeseeks import Client
+
+    from .output import Printer
+
+__all__ = ["Invocation", "address_option", "client_options", "debug_option", "json_option", "timeout_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CLIENT_KEYS = ("address", "port", "timeout")
+"""What of MEESEEKS_CONF concerns `mks`, which needs no cache."""
+
+
+class Invocation:
+    """One call of `mks`. Click's options write into it before the command runs."""
+
+    def __init__(self) -> None:
+        self.address: str | None = None
+        self.timeout: float | None = None
+        self.json = False
+        self.debug = False
+
+    def client(self) -> Client:
+        """A Client of the node that the options, or else MEESEEKS_CONF, or else the defaults name."""
+        from meeseeks import Client
+        from meeseeks.client.settings import parse_environment
+
+        found = parse_environment(os.environ.get("MEESEEKS_CONF", ""))
+        options = {key: found[key] for key in _CLIENT_KEYS if key in found}
+        if self.address is not None:
+            options["address"] = self.address
+        if self.timeout is not None:
+            options["timeout"] = self.timeout
+        return Client(**options)
+
+    def printer(self) -> Printer:
+        """The one printer of this call: JSON if asked for, tables for a terminal, plain lines otherwise."""
+        from .output import choose_printer
+
+        return choose_printer(as_json=self.json)
+
+
+def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None:
+        setattr(ctx.ensure_object(Invocation), str(param.name), value)
+
+
+def address_option(command: F) -> F:
+    """`--address`."""
+    return click.option(
+        "--address",
+        metavar="HOST[:PORT]",
+        expose_value=False,
+        callback=_store,
+        help="The node to ask; default: the one in MEESEEKS_CONF, or localhost:13700.",
+    )(command)
+
+
+def timeout_option(command: F) -> F:
+    """`--timeout` of a request."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_store,
+        help="How long to wait for the node's answer; default 10.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`."""
+    return click.option(
+        "--json", is_flag=True, default=None, expose_value=False, callback=_store, help="Print JSON, for programs."
+    )(command)
+
+
+def debug_option(command: F) -> F:
+    """`--debug`."""
+    return click.option(
+        "--debug",
+        is_flag=True,
+        default=None,
+        is_eager=True,
+        expose_value=False,
+        callback=_store,
+        help="Show the traceback of an error.",
+    )(command)
+
+
+def client_options(command: F) -> F:
+    """The options of every command that asks a node: `--address`, `--timeout`, `--debug`."""
+    return address_option(timeout_option(debug_option(command)))

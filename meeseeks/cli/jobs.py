@@ -1,0 +1,56 @@
+"""`mks ls` and `mks get`: what is known of jobs."""
+
+from __future__ import annotations
+
+import click
+
+from . import views
+from .exits import FAILED, OK
+from .invocation import Invocation, client_options, json_option
+from .pick import infos_of, warn_missing
+from .words import selection
+
+__all__ = ["get_command", "ls_command"]
+
+
+@click.command("ls")
+@click.argument("words", metavar="[FILTER]...", nargs=-1)
+@client_options
+@json_option
+@click.pass_obj
+def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
+    """List jobs: all, or those that match every FILTER.
+
+    \b
+      mks ls state=running
+      mks ls tag=nightly node=b*
+
+    In a pipe: a line a job with id, state, pool, node, exit code, time and command, separated by tabs.
+    --json: an array of jobinfos.
+    """  # noqa: D301 - click looks for the character itself
+    chosen = selection(words)
+    with call.client() as client:
+        found = infos_of(client, chosen)
+    call.printer().show(views.jobs(found.values()))
+    return FAILED if chosen.ids and warn_missing(chosen, found) else OK
+
+
+@click.command("get")
+@click.argument("words", metavar="JID...|FILTER...", nargs=-1, required=True)
+@client_options
+@json_option
+@click.pass_obj
+def get_command(call: Invocation, /, words: tuple[str, ...]) -> int:
+    """Show all that is known of jobs, with their output, wherever in the mesh it is.
+
+    In a pipe: a line a key, separated from its value by a tab, and an empty line between two jobs.
+    --json: an array of jobinfos, with stdout_data and stderr_data in base64.
+    """
+    chosen = selection(words)
+    with call.client() as client:
+        found = infos_of(client, chosen)
+        for jid in chosen.ids:
+            if jid in found:
+                found[jid] = client.query(jid) or found[jid]  # by its id alone, large output comes along
+    call.printer().show(views.job_details(found.values()))
+    return FAILED if warn_missing(chosen, found) else OK

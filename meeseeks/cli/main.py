@@ -1,0 +1,155 @@
+"""`mks`: finds the command, runs it, and turns whatever happens into an exit code and at most one line on stderr.
+
+Each command is in a module of its own that is imported when it is called, so that `mks ls` does not wait for what
+only `mks demo` needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from meeseeks.errors import MeeseeksError
+
+from .exits import BROKEN_PIPE, FAILED, INTERRUPTED, OK, WRONG_USAGE, exit_code_of
+from .invocation import Invocation
+
+__all__ = ["cli", "main"]
+
+_COMMANDS = {
+    "demo": ("demo", "Show a mesh of three nodes that runs real jobs on this machine."),
+    "node": ("node", "Run a node in the foreground."),
+    "run": ("run", "Run a job, show its output, end with its exit code."),
+    "sub": ("sub", "Submit a job and print its id."),
+    "ls": ("jobs", "List jobs."),
+    "get": ("jobs", "Show all that is known of jobs."),
+    "wait": ("wait", "Wait until jobs have ended."),
+    "kill": ("control", "Kill jobs."),
+    "set": ("control", "Change jobs: hold, release, move, run again."),
+    "nodes": ("mesh", "List the nodes of the mesh."),
+    "pools": ("mesh", "List the pools with their free slots."),
+    "conf": ("mesh", "Show or change the configuration of a running node."),
+}
+"""Command → (module of this package that has a click command of that name, one line of help)."""
+
+_HELP = """A mesh that runs jobs: submit anywhere, see it everywhere.
+
+\b
+  mks demo                           see it work
+  mks node name=a pools.p.slots=2    start a node
+  mks run p -- echo hello            run a job in pool p, and see its output
+
+Jobs are named by their ids or picked by filters: key=value, where a value may end in * and tag=x matches one of the
+tags. Each command says more with --help.
+
+Exit codes: 0 fine, 1 a job or the request failed, 2 wrong usage, 3 node unreachable or a timeout, 4 not let in.
+"""
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name, and imports one when it is wanted."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module = import_module(f".{_COMMANDS[name][0]}", __package__)
+        command = getattr(module, f"{name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            near = get_close_matches(name, _COMMANDS, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_COMMANDS)}"
+            raise click.UsageError(f"no command '{name}'; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from meeseeks import __version__
+
+        click.echo(f"mks {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def cli() -> None:
+    """`mks` itself only finds the command."""
+
+
+def main() -> NoReturn:
+    """The console script: never a traceback unless `--debug` asks for it."""
+    invocation = Invocation()
+    try:
+        code = _call(invocation)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = BROKEN_PIPE
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the border to the user: each error becomes a line and a code
+        code = _report(error, debug=invocation.debug)
+    _leave(code)
+
+
+def _call(invocation: Invocation) -> int:
+    args = sys.argv[1:] or ["--help"]
+    try:
+        with cli.make_context("mks", args, obj=invocation) as ctx:
+            result = cli.invoke(ctx)
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    return result if isinstance(result, int) else OK
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "mks"
+        text, code = f"{_sentence(error.format_message())}; see '{command} --help'", WRONG_USAGE
+    elif isinstance(error, click.ClickException):
+        text, code = error.format_message(), error.exit_code
+    elif isinstance(error, MeeseeksError):
+        text, code = str(error), exit_code_of(error)
+    elif isinstance(error, OSError):
+        text, code = str(error), FAILED
+    else:
+        text, code = f"a defect of mks: {type(error).__name__}: {error}", FAILED
+        text += "" if debug else "; --debug shows where"
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(f"mks: {' '.join(text.split())}", err=True)
+    return code
+
+
+def _sentence(text: str) -> str:
+    """Click's messages begin and end like sentences; ours are the middle of a line."""
+    text = text.rstrip(".")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _leave(code: int) -> NoReturn:
+    if code == BROKEN_PIPE:
+        # The interpreter would flush stdout once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

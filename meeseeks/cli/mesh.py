@@ -1,0 +1,88 @@
+"""`mks nodes`, `mks pools`, `mks conf`: the mesh as one of its nodes sees it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from meeseeks.errors import InvalidRequest
+
+from . import views
+from .exits import OK
+from .invocation import Invocation, client_options, json_option
+from .words import name_value
+
+__all__ = ["conf_command", "nodes_command", "pools_command"]
+
+
+@click.command("nodes")
+@client_options
+@json_option
+@click.pass_obj
+def nodes_command(call: Invocation) -> int:
+    """List the nodes of the mesh.
+
+    In a pipe: a line a node with name, state, address, load, version and pools, separated by tabs.
+    --json: an object {node: status}.
+    """
+    with call.client() as client:
+        found = client.nodes()
+    call.printer().show(views.nodes(found))
+    return OK
+
+
+@click.command("pools")
+@client_options
+@json_option
+@click.pass_obj
+def pools_command(call: Invocation) -> int:
+    """List the pools of the nodes that are online, with their free slots.
+
+    In a pipe: a line a pool and node with pool, node and free slots, separated by tabs.
+    --json: an object {pool: {node: free slots}}; null is no limit.
+    """
+    with call.client() as client:
+        found = client.pools()
+    call.printer().show(views.pools(found))
+    return OK
+
+
+@click.command("conf")
+@click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
+@client_options
+@json_option
+@click.pass_obj
+def conf_command(call: Invocation, /, pairs: tuple[str, ...]) -> int:
+    """Show the configuration of a running node, after changing it if KEY=VALUE are given. Lasts until it restarts.
+
+    \b
+      mks conf pools.p.slots=4 pools.q.hold=true
+      mks conf pools.q=null                     remove pool q
+
+    --json: the configuration as an object.
+    """  # noqa: D301 - click looks for the character itself
+    change: dict[str, Any] = {}
+    for pair in pairs:
+        _put(change, pair)
+    with call.client() as client:
+        found = client.request({"config": change})["config"]
+    call.printer().show(views.settings(found))
+    return OK
+
+
+def _put(change: dict[str, Any], pair: str) -> None:
+    """`a.b=value` into nested maps. A value that is JSON (number, true, null, list) is that, any other is text."""
+    key, text = name_value(pair)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    *outer, last = key.split(".")
+    place = change
+    for name in outer:
+        place = place.setdefault(name, {})
+        if not isinstance(place, dict):
+            raise InvalidRequest(f"{pair!r} goes into {name!r}, which is given a value as well")
+    place[last] = value

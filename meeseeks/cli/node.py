@@ -1,0 +1,31 @@
+"""`mks node`: a node in the foreground."""
+
+from __future__ import annotations
+
+import click
+
+from .invocation import debug_option
+
+__all__ = ["node_command"]
+
+
+@click.command("node")
+@click.argument("words", metavar="[FILE]... [KEY=VALUE]...", nargs=-1)
+@click.option("--join", "joins", multiple=True, metavar="HOST[:PORT]", help="A node of the mesh; may be repeated.")
+@debug_option
+def node_command(words: tuple[str, ...], joins: tuple[str, ...]) -> int:
+    """Run a node until Ctrl-C or SIGTERM. Prints one line on stdout when it is ready: name, address and ports.
+
+    Configuration comes from TOML or JSON files and then from KEY=VALUE, where keys are dotted.
+
+    \b
+      mks node name=a pools.p.slots=2
+      mks node name=b listen.port=13701 pools.p.slots=2 --join localhost
+      mks node /etc/meeseeks.toml logging.level=DEBUG
+    """  # noqa: D301 - click looks for the character itself
+    from meeseeks import config
+    from meeseeks.node import daemon
+
+    files = [word for word in words if "=" not in word]
+    pairs = [word for word in words if "=" in word]
+    return daemon.run(config.load(files, pairs, list(joins)))

@@ -1,0 +1,35 @@
+"""From the words of a command line to the jobs at the node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .output import warn
+from .words import Selection
+
+if TYPE_CHECKING:
+    from meeseeks import Client
+
+__all__ = ["infos_of", "warn_missing"]
+
+_AT_ONCE = 500
+"""Jobinfos in one answer: with small outputs in them, thousands could be more than one message may hold."""
+
+
+def infos_of(client: Client, chosen: Selection) -> dict[str, dict[str, Any]]:
+    """The jobinfos of the chosen jobs, by id. An id that the node does not know is left out."""
+    ids = chosen.ids or client.ls(**chosen.filters)
+    found: dict[str, dict[str, Any]] = {}
+    for at in range(0, len(ids), _AT_ONCE):
+        found.update(client.query(ids[at : at + _AT_ONCE]))
+    return found
+
+
+def warn_missing(chosen: Selection, found: dict[str, Any]) -> bool:
+    """Say on stderr which ids are not there, or that a filter matches nothing. Whether an id is missing."""
+    missing = [jid for jid in chosen.ids if jid not in found]
+    for jid in missing:
+        warn(f"no job has id {jid!r}; 'mks ls' shows those that are there")
+    if not found and not chosen.ids:
+        warn(f"no job matches {chosen}")
+    return bool(missing)

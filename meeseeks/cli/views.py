@@ -1,0 +1,163 @@
+"""What is shown of jobs, nodes and pools: jobinfos and statuses as Listings."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .output import Listing
+
+__all__ = ["command_line", "duration", "failure", "has_failed", "job_details", "jobs", "nodes", "pools", "settings"]
+
+_SHOWN_OUTPUT_CHARS = 4000
+"""How much of a captured stream `get` shows; `mks run` and --json give all of it."""
+
+
+def has_failed(info: Mapping[str, Any]) -> bool:
+    """Whether the job is over, and not done."""
+    return info["state"] in ("failed", "killed")
+
+
+def failure(info: Mapping[str, Any]) -> str:
+    """How a job that did not end well ended, in words."""
+    if info["state"] == "killed":
+        return f"job {info['id']} was killed"
+    why = info["error"] or f"exit code {info['rc']}"
+    return f"job {info['id']} failed on node {info['node']!r}: {why}"
+
+
+def jobs(infos: Iterable[Mapping[str, Any]], now: float | None = None) -> Listing:
+    """Jobs, oldest first, a line each."""
+    now = time.time() if now is None else now
+    ordered = sorted(infos, key=lambda info: (info["submit_ts"], info["id"]))
+    heads = ("ID", "STATE", "POOL", "NODE", "RC", "TIME", "COMMAND")
+    rows = [
+        (
+            info["id"],
+            info["state"],
+            info["pool"],
+            _node(info["node"]),
+            "-" if info["rc"] is None else str(info["rc"]),
+            duration(_elapsed(info, now)),
+            command_line(info["args"]),
+        )
+        for info in ordered
+    ]
+    return Listing(ordered, heads, rows, empty="no jobs")
+
+
+def job_details(infos: Iterable[Mapping[str, Any]]) -> Listing:
+    """Everything that is known and set, `key value`, of each job."""
+    infos = list(infos)
+    rows: list[tuple[str, str]] = []
+    for info in infos:
+        if rows:
+            rows.append(("", ""))
+        rows += [(key, _detail(key, value)) for key, value in info.items() if _is_worth_a_line(key, value)]
+    return Listing(infos, (), rows, empty="no jobs")
+
+
+def nodes(statuses: Mapping[str, Mapping[str, Any]]) -> Listing:
+    """Nodes by name, a line each."""
+    rows = [
+        (
+            name,
+            status["state"],
+            f"{status['address']}:{status['port']}",
+            f"{status['loadavg']:.2f}",
+            status["version"],
+            " ".join(_pool(pool, of) for pool, of in sorted(status["pools"].items())) or "-",
+        )
+        for name, status in sorted(statuses.items())
+    ]
+    return Listing(statuses, ("NODE", "STATE", "ADDRESS", "LOAD", "VERSION", "POOLS (running/slots)"), rows)
+
+
+def pools(free: Mapping[str, Mapping[str, int | None]]) -> Listing:
+    """Pools by name, a line for each node that has one."""
+    rows = [
+        (pool, node, "unlimited" if slots is None else str(slots))
+        for pool, places in sorted(free.items())
+        for node, slots in sorted(places.items())
+    ]
+    return Listing(free, ("POOL", "NODE", "FREE"), rows, empty="no pools")
+
+
+def settings(config: Mapping[str, Any]) -> Listing:
+    """A configuration as the `key=value` arguments that would make it."""
+    return Listing(config, (), [(key, value) for key, value in _flat(config)])
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def command_line(args: Any) -> str:
+    """Args as one would type them; those of a pushed configuration as JSON."""
+    return shlex.join(args) if isinstance(args, (list, tuple)) else json.dumps(args)
+
+
+def duration(elapsed: float | None) -> str:
+    """Seconds in few letters: 0.3s, 45s, 3m05s, 2h10m, 4d06h."""
+    if elapsed is None:
+        return "-"
+    if elapsed < 10:
+        return f"{max(0.0, elapsed):.1f}s"
+    whole = round(elapsed)
+    for unit, size, below, fraction in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // fraction:02}{below}"
+    return f"{whole}s"
+
+
+def _elapsed(info: Mapping[str, Any], now: float) -> float | None:
+    """How long the job ran, or runs; while it waits, how long it has waited."""
+    submit: float = info["submit_ts"]
+    start: float | None = info["start_ts"]
+    end: float | None = info["end_ts"]
+    if info["state"] == "new":
+        return now - submit
+    if start is None:
+        return None
+    return (now if end is None else end) - start
+
+
+def _node(node: Any) -> str:
+    return ",".join(node) if isinstance(node, list) else node or "-"
+
+
+def _pool(name: str, of: Mapping[str, Any]) -> str:
+    slots = of["slots"] or "unlimited"
+    notes = [word for word in ("hold", "drain") if of[word]]
+    return f"{name}:{of['running']}/{slots}" + (f"({','.join(notes)})" if notes else "")
+
+
+def _is_worth_a_line(key: str, value: Any) -> bool:
+    if key in ("stdout_size", "stderr_size"):
+        return False  # the data says it
+    return key in ("id", "pool", "args", "state", "active") or value not in (None, "", [], {}, False, 0)
+
+
+def _detail(key: str, value: Any) -> str:
+    if key == "args":
+        return command_line(value)
+    if key.endswith("_ts") or key == "ts":
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+        return f"{stamp}.{int(value % 1 * 1000):03}"
+    if key in ("stdout_data", "stderr_data"):
+        text = base64.b64decode(value).decode(errors="replace")
+        rest = len(text) - _SHOWN_OUTPUT_CHARS
+        return text if rest <= 0 else f"{text[:_SHOWN_OUTPUT_CHARS]}… ({rest} more characters)"
+    if key == "runtime":
+        return duration(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else json.dumps(value)
