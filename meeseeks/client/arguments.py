@@ -44,8 +44,11 @@ def ready_spec(jobspec: Mapping[str, Any]) -> tuple[dict[str, Any], Repeat]:
 
 
 def jobs_meant(method: str, jids: object, filters: dict[str, Any]) -> str | list[str] | dict[str, Any]:
-    """What a method's arguments name: one id, several ids, or filters. InvalidRequest unless it is one of these."""
-    if (jids is None) == (not filters):
+    """What a method's arguments name: one id, several ids, or filters. InvalidRequest unless it is one of these.
+
+    No filter at all means every job, but not for a kill: that would be too easy to say by mistake.
+    """
+    if (jids is not None and filters) or (jids is None and not filters and method.startswith("kill")):
         raise InvalidRequest(f"{method} takes either an id, a list of ids, or key=value filters")
     if jids is None:
         return filters

@@ -145,12 +145,11 @@ class Submitter:
             return f"submit node {spec.submit_node!r} has not assigned it yet"
         if spec.id in self._delayed:
             return "it is resubmitted after a short delay"
-        candidates = list(self.candidates(spec.pool))
-        if not candidates:
-            return f"no online node has pool {spec.pool!r}"
-        fitting = [candidate for candidate in candidates if spec.node in (None, candidate.node)]
-        if not fitting:
+        fitting = [candidate for candidate in self.candidates(spec.pool) if spec.node in (None, candidate.node)]
+        if not fitting and spec.node is not None:
             return f"node {spec.node!r} is not online, or has no pool {spec.pool!r}"
+        if not fitting:
+            return f"no online node has pool {spec.pool!r}"
         if all(candidate.pool.drain for candidate in fitting):
             return f"pool {spec.pool!r} is drained"
         if any(has_room(candidate, self.ledger.loads.jobs[candidate.node, spec.pool]) for candidate in fitting):

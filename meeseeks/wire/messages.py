@@ -90,7 +90,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Node to the sender of the Request with that id."""
 
-    v: int = PROTOCOL_VERSION
+    v: int = msgspec.field(default_factory=lambda: PROTOCOL_VERSION)  # a plain default would be left out of the frame
     id: int | str | None
     node: str = ""
     response: dict[str, Any] | None = None

@@ -87,12 +87,15 @@ def test_pools_change_while_the_node_runs(mesh_of: MeshOf) -> None:
 
 def test_peers_change_while_the_node_runs(mesh_of: MeshOf, tmp_path: Path) -> None:
     (a,) = mesh_of(1, discover=False)
-    (b,) = mesh_of(1, discover=False, name="b")
-    with a.client() as client:
-        client.request({"config": {"nodes": {"b": {"address": b.address, "port": b.port}}}})
-        wait_linked([a, b])
-        client.request({"config": {"nodes": {"b": None}}})
-        wait_until(lambda: not client.nodes()["b"]["online"], 15)
+    b = NodeProcess(tmp_path, "b", {"discover": False}).start()
+    try:
+        with a.client() as client:
+            client.request({"config": {"nodes": {"b": {"address": b.address, "port": b.port}}}})
+            wait_linked([a, b])
+            client.request({"config": {"nodes": {"b": None}}})
+            wait_until(lambda: not client.nodes()["b"]["online"], 15)
+    finally:
+        b.stop()
 
 
 def test_configuration_is_pushed_as_a_job_to_any_node(mesh_of: MeshOf) -> None:
