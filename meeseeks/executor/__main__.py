@@ -1,0 +1,65 @@
+"""The process that owns the processes of a node's jobs: `python -m meeseeks.executor`. Nodes start it (`handle`).
+
+It runs in a session of its own, so that Ctrl-C at the node's terminal reaches the node only, which then decides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from .executor import Executor
+from .journal import JOURNAL_NAME, Journal, sweep
+from .lock import Lock
+from .loop import Loop
+from .processes import TASK_MARK, become_subreaper
+from .spool import Spool
+
+__all__ = ["main"]
+
+log = logging.getLogger("meeseeks.executor")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run an executor until its node ends it. Returns the process's exit code."""
+    options = _parse(arguments)
+    logging.basicConfig(
+        level=options.log_level,
+        format=f"%(asctime)s %(levelname)s executor of {options.node_name.replace('%', '%%')}: %(message)s",
+        stream=sys.stderr,
+    )
+    # The node may have been started with signals blocked; jobs are to start with none.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.environ.pop(TASK_MARK, None)  # a node that was itself started by a job
+    become_subreaper()
+    folder = options.spool.parent
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = Lock(folder)
+    lock.take(options.socket)
+    ended = sweep(folder / JOURNAL_NAME)
+    if ended:
+        log.warning("killed %d processes that a dead executor had left", ended)
+    executor = Executor(Spool(options.spool), Journal(folder / JOURNAL_NAME), options.inline_output)
+    Loop(executor, options.socket, None if options.outlive else options.parent).run()
+    lock.release()
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m meeseeks.executor", description="Owns the processes of jobs.")
+    parser.add_argument("--socket", type=Path, required=True, help="the socket file that the node listens on")
+    parser.add_argument("--spool", type=Path, required=True, help="folder for captured output")
+    parser.add_argument("--node-name", required=True, help="for the log")
+    parser.add_argument("--inline-output", type=int, required=True, help="most bytes of a stream that an event carries")
+    parser.add_argument("--outlive", action="store_true", help="go on when the node ends")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="process id of the node (the parent)")
+    parser.add_argument("--log-level", type=int, default=logging.INFO)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""The executor's loop: waits for orders, ends of processes, the next deadline and the end of its node; then one turn.
+
+One thread, no locks. SIGCHLD wakes it through a pipe; which child it was is asked of the kernel in `Family.reap`, so a
+thousand tasks need no thousand descriptors, and orphans are seen like leaders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+from meeseeks.core.effects import Order
+from meeseeks.errors import ProtocolError
+from meeseeks.wire import codec, sockets
+
+from .executor import Executor
+from .frames import frames
+
+__all__ = ["Loop"]
+
+_STOP_S = 9.0
+"""How long a stop may take, SIGKILL to strays included: whoever stops a node waits for ten seconds."""
+_RETRY_S = 0.05
+_LINGER_MS = 500
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Runs an executor on its node's line until it is stopped: by SIGTERM, SIGINT, or the end of process `parent`.
+
+    `parent` None means that it outlives its node.
+    """
+
+    def __init__(self, executor: Executor, socket_path: Path, parent: int | None) -> None:
+        self._executor = executor
+        self._line = sockets.ipc_dialer(socket_path)
+        self._monitor = sockets.monitor(self._line)
+        self._parent = _watch(parent)
+        self._outlives = parent is None
+        self._is_connected = False
+        self._had_node = False
+        self._stops_asked = 0
+        self._stops_done = 0
+        self._stopped_at = math.inf
+        self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only with a handler does it reach the pipe
+        signal.signal(signal.SIGTERM, self._ask_stop)
+        signal.signal(signal.SIGINT, self._ask_stop)
+        self._poller = sockets.Poller()
+        for readable in (self._line, self._monitor, self._wake, *([self._parent] if self._parent is not None else [])):
+            self._poller.register(readable, sockets.POLLIN)
+
+    def run(self) -> None:
+        """Until everything has ended after a stop."""
+        self._executor.announce()  # the monitor may have missed that we connected
+        while not self._is_over():
+            ready = dict(self._poller.poll(self._timeout_ms()))
+            if self._wake in ready:
+                self._empty_pipe()
+            if self._monitor in ready:
+                self._on_monitor()
+            if self._parent is not None and self._parent in ready:
+                log.warning("the node is gone: ending its tasks")
+                self._poller.unregister(self._parent)
+                self._parent = None
+                self._ask_stop()
+            self._executor.turn(self._receive() if self._line in ready else [])
+            while self._stops_done < self._stops_asked:
+                self._stops_done += 1
+                self._stopped_at = min(self._stopped_at, time.monotonic())
+                self._executor.stop()
+            self._tell()
+        self._close()
+
+    def _ask_stop(self, *_: object) -> None:
+        self._stops_asked += 1
+
+    def _is_over(self) -> bool:
+        if self._outlives and self._had_node and not self._is_connected and self._executor.is_idle:
+            return True  # the node is gone, and has nothing to come back to
+        return self._executor.is_over or time.monotonic() > self._stopped_at + _STOP_S
+
+    def _timeout_ms(self) -> int | None:
+        at = self._executor.next_at()
+        if self._executor.events:  # they could not be sent
+            at = min(time.monotonic() + _RETRY_S, math.inf if at is None else at)
+        if self._executor.is_stopping:
+            at = min(self._stopped_at + _STOP_S, math.inf if at is None else at)
+        # Rounded up: waking before the time would only mean to wait again. Bounded: poll takes a C int.
+        return None if at is None else min(max(0, math.ceil((at - time.monotonic()) * 1000)), 3_600_000)
+
+    def _empty_pipe(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wake, 4096):
+                pass
+
+    def _on_monitor(self) -> None:
+        while (event := sockets.monitor_event(self._monitor)) is not None:
+            if event == "ready":
+                self._is_connected = self._had_node = True
+                self._executor.announce()
+            elif event == "disconnected":
+                self._is_connected = False
+
+    def _receive(self) -> list[Order]:
+        orders: list[Order] = []
+        while (message := sockets.receive_nowait(self._line)) is not None:
+            for frame in message:
+                try:
+                    batch = codec.decode_orders(frame)
+                except ProtocolError as error:
+                    log.warning("orders that can't be read were dropped: %s", error)
+                    continue
+                orders.extend(batch)
+                if not batch:  # a node that asks who we are
+                    self._executor.announce()
+        return orders
+
+    def _tell(self) -> None:
+        """What could not be sent is told again with the next turn."""
+        events = self._executor.events
+        for sent, frame in frames(events):
+            if not sockets.send_nowait(self._line, [frame]):
+                return
+            del events[:sent]
+
+    def _close(self) -> None:
+        deadline = time.monotonic() + 1.0
+        while self._executor.kill_strays():
+            if time.monotonic() > deadline:
+                log.error("some processes of tasks don't end")
+                break
+            time.sleep(0.005)
+        self._tell()
+        sockets.close(self._line, _LINGER_MS if self._is_connected else 0)
+        sockets.close(self._monitor)
+        sockets.context().term()
+
+
+def _watch(parent: int | None) -> int | None:
+    """A descriptor that is readable once our parent has ended."""
+    if parent is None:
+        return None
+    try:
+        fd = os.pidfd_open(parent)
+    except ProcessLookupError:
+        fd = -1
+    if fd < 0 or os.getppid() != parent:
+        raise SystemExit(f"the node, process {parent}, has ended before its executor started")
+    return fd

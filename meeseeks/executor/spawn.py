@@ -1,0 +1,123 @@
+"""One order becomes one process: its files, its environment, its session. Nothing here waits for it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from meeseeks.core.effects import Start
+
+from .processes import TASK_MARK
+from .spool import Spool
+
+__all__ = ["SpawnError", "spawn"]
+
+_OURS = ("stdin", "stdout", "stderr", "pass_fds", "close_fds", "preexec_fn", "start_new_session", "process_group")
+"""Popen arguments that a job may not set: the executor ends process trees by session, and owns their files."""
+
+# O_NONBLOCK: opening a pipe that nobody has at its other end must not stop the whole executor. O_NOCTTY: a terminal
+# named as output must not become ours.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+
+
+class SpawnError(Exception):
+    """There is no process; the text is one sentence that says why, for the job's `error`."""
+
+
+def spawn(order: Start, mark: str, spool: Spool) -> subprocess.Popen[bytes]:
+    """Start the process of an order in a session of its own, or raise SpawnError.
+
+    `config` are Popen's keyword arguments. Streams without a path are captured into the spool; stdin is then empty.
+    """
+    if not order.args:
+        raise SpawnError("can't start anything: args is empty")
+    for name in _OURS:
+        if name in order.config:
+            raise SpawnError(f"can't start {_program(order)}: config.{name} is the executor's to set")
+    opened: list[int] = []
+    try:
+        stdin = _open_stdin(order, opened)
+        stdout, stderr = _open_outputs(order, spool, opened)
+        return subprocess.Popen(
+            list(order.args),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            **{**order.config, "env": _environment(order, mark)},
+        )
+    except OSError as error:
+        raise SpawnError(_reason(order, error)) from error
+    # LookupError: no such user. The others: what Popen thinks of its arguments.
+    except (LookupError, TypeError, ValueError, OverflowError, subprocess.SubprocessError) as error:
+        raise SpawnError(f"can't start {_program(order)}: {error.args[0] if error.args else error}") from error
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _environment(order: Start, mark: str) -> dict[str, str]:
+    """Popen's rule (`env` replaces ours), and then what every job is told."""
+    base = order.config.get("env")
+    return {**(os.environ if base is None else base), **order.env, TASK_MARK: mark}
+
+
+def _open_stdin(order: Start, opened: list[int]) -> int:
+    return _open(order, "stdin", order.stdin, _READ, opened) if order.stdin is not None else subprocess.DEVNULL
+
+
+def _open_outputs(order: Start, spool: Spool, opened: list[int]) -> tuple[int, int]:
+    found = []
+    for stream, path in (("stdout", order.stdout), ("stderr", order.stderr)):
+        if path is not None:
+            found.append(_open(order, stream, path, _WRITE, opened))
+            continue
+        fd = spool.create(order.key, stream)
+        opened.append(fd)
+        _give(fd, order.config)
+        found.append(fd)
+    stdout, stderr = found
+    # One file for both is opened once: two positions in it would overwrite each other.
+    return (stdout, stdout) if os.path.sameopenfile(stdout, stderr) else (stdout, stderr)
+
+
+def _open(order: Start, stream: str, path: str, flags: int, opened: list[int]) -> int:
+    """The job's own file: a relative path means what it would mean to the job."""
+    full = Path(order.config.get("cwd") or ".", path)
+    try:
+        fd = os.open(full, flags, 0o666)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SpawnError(f"can't open {path!r} as {stream}: {reason}") from error
+    opened.append(fd)
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        raise SpawnError(f"can't open {path!r} as {stream}: Is a directory")
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _give(fd: int, config: dict[str, Any]) -> None:
+    """A job under another user may open its own /dev/stdout again."""
+    user = config.get("user")
+    if user is not None and os.geteuid() == 0:
+        os.fchown(fd, user if isinstance(user, int) else pwd.getpwnam(user).pw_uid, -1)
+
+
+def _reason(order: Start, error: OSError) -> str:
+    where = error.filename
+    cwd = order.config.get("cwd")
+    if cwd is not None and where == cwd:
+        return f"can't start {_program(order)} in {cwd!r}: {error.strerror}"
+    if where is None or where == order.args[0]:
+        return f"can't start {_program(order)}: {error.strerror}"
+    return f"can't start {_program(order)}: {os.fsdecode(where)!r}: {error.strerror}"
+
+
+def _program(order: Start) -> str:
+    program = order.args[0]
+    return repr(program if len(program) <= 200 else program[:197] + "...")

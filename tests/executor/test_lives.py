@@ -1,0 +1,323 @@
+"""What becomes of tasks when the executor or its node dies, stops, or comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import meeseeks
+from meeseeks.core.effects import Ack, Adopted, Exited, SetSlots, Started
+from meeseeks.executor.handle import ExecutorHandle
+from meeseeks.executor.journal import JOURNAL_NAME, sweep
+from tests.support.processes import children_of, is_running
+from tests.support.wait import wait_until
+
+IGNORES_TERM = "trap '' TERM; echo up; while :; do sleep 0.01; done"
+
+
+def executor_pid(node):
+    """The handle does not tell; its process is the one with the pidfd."""
+    text = Path(f"/proc/self/fdinfo/{node.handle.pidfd}").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pid:")))
+
+
+def up(node, key):
+    """The task has set up its trap."""
+    return wait_until(lambda: node.poll() and node.handle.spool.size(key, "stdout"))
+
+
+def test_a_new_executor_has_nothing(node):
+    assert node.adopted() == Adopted()
+
+
+def test_there_is_one_adopted(node):
+    node.adopted()
+    node.exited(node.start("a", "true"))
+    assert sum(isinstance(event, Adopted) for event in node.poll()) == 1
+
+
+def test_the_executor_has_a_session_of_its_own(node):
+    node.adopted()
+    pid = executor_pid(node)
+    assert os.getsid(pid) == pid
+
+
+def test_stop_ends_all_tasks(node):
+    node.send(SetSlots("p", 2))
+    gentle = node.start("gentle", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done")
+    stubborn = node.start("stubborn", "sh", "-c", IGNORES_TERM, grace=0.3)
+    waiting = node.start("waiting", "true")
+    up(node, gentle)
+    up(node, stubborn)
+    pid = executor_pid(node)
+    node.events += node.handle.stop()
+    ends = {event.key: event for event in node.events if isinstance(event, Exited)}
+    assert (ends[gentle].rc, ends[gentle].error) == (3, "executor stopped")
+    assert ends[stubborn].rc == -9
+    node_dropped = [event.key for event in node.events if type(event).__name__ == "Dropped"]
+    assert node_dropped == [waiting]
+    assert not is_running(pid)
+    assert not list(node.handle.spool.folder.parent.glob("*.sock"))
+
+
+def test_stop_kills_an_executor_that_does_not_answer(node):
+    key = node.start("a", "sleep", "60")
+    task = node.started(key).pid
+    pid = executor_pid(node)
+    os.kill(pid, signal.SIGSTOP)
+    node.handle.stop(timeout=0.2)
+    assert not is_running(pid)
+    assert not is_running(task)
+
+
+def test_an_executor_ends_with_exit_code_0(node):
+    node.adopted()
+    process = node.handle._process
+    node.handle.stop()
+    assert process.returncode == 0
+
+
+def test_a_killed_executor_is_noticed_and_replaced(node, tmp_path):
+    script = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    open("child", "w").write(str(os.getpid()))
+while True: time.sleep(60)
+"""
+    key = node.script("a", script, config={"cwd": str(tmp_path)})
+    task = node.started(key).pid
+    child = int(wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text()))
+    done = node.start("done", "true")
+    node.exited(done)
+    assert not node.handle.died()
+    os.kill(executor_pid(node), signal.SIGKILL)
+    wait_until(node.handle.died)
+    node.events.clear()
+    node.handle.restart()
+    assert not node.handle.died()
+    assert node.adopted() == Adopted(), "nothing is told of what the dead one had"
+    assert not is_running(task)
+    assert not is_running(child)
+    assert node.exited(node.start("a", "true", run=2)).rc == 0
+
+
+def test_the_journal_may_be_torn(node):
+    key = node.start("a", "sleep", "60")
+    task = node.started(key).pid
+    os.kill(executor_pid(node), signal.SIGKILL)
+    wait_until(node.handle.died)
+    journal = node.handle.spool.folder.parent / JOURNAL_NAME
+    with journal.open("ab") as file:
+        file.write(b'\n{"what": "start", "ma')
+    assert sweep(journal) == 1
+    assert not is_running(task)
+    assert sweep(journal) == 0
+
+
+def test_a_sweep_leaves_strangers_alone(tmp_path):
+    journal = tmp_path / "journal"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        journal.write_text(
+            f'{{"what": "boot", "boot": "{boot}"}}\n{{"what": "start", "mark": "m"}}\n'
+            f'{{"what": "pid", "mark": "m", "pid": {stranger.pid}, "ticks": 12}}\n'
+        )
+        assert sweep(journal) == 0
+        assert sweep(tmp_path / "none") == 0
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_journal_stays_small(node):
+    for _ in range(3):
+        keys = [node.start(f"j{i}" + "x" * 200, "/no/such") for i in range(4000)]
+        for key in keys:
+            node.exited(key, 30)
+        node.send(*[Ack(key) for key in keys])
+        node.events.clear()
+    node.exited(node.start("last", "true"))
+    assert (node.handle.spool.folder.parent / JOURNAL_NAME).stat().st_size < 1_200_000
+
+
+NODE = """
+import sys, time
+from pathlib import Path
+from meeseeks.core.effects import Start, TaskKey
+from meeseeks.executor.handle import ExecutorHandle
+handle = ExecutorHandle(Path(sys.argv[1]), "n", outlive="outlive" in sys.argv)
+def start(job, *args):
+    handle.send([Start(key=TaskKey(job, 1, (1, "n"), 1), pool="p", args=args, grace=0.3)])
+start("long", "sleep", "60")
+start("ends", "sh", "-c", "while [ ! -e go ]; do sleep 0.01; done; echo done")
+start("stubborn", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.01; done")
+seen = 0
+while True:
+    for event in handle.receive():
+        seen += type(event).__name__ == "Started"
+        if seen == 3: print("up", flush=True)
+    time.sleep(0.005)
+"""
+
+
+def node_process(folder, *options):
+    root = str(Path(meeseeks.__file__).parent.parent)
+    return subprocess.Popen(
+        [sys.executable, "-c", NODE, str(folder / "state"), *options],
+        stdout=subprocess.PIPE, cwd=folder, env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+
+
+def tree_of(process):
+    (executor,) = children_of(process.pid)
+    return executor, children_of(executor)
+
+
+def test_tasks_end_with_their_node(tmp_path):
+    with node_process(tmp_path) as process:
+        assert process.stdout.readline() == b"up\n"
+        executor, tasks = tree_of(process)
+        assert len(tasks) == 3
+        process.kill()
+        process.wait()
+        wait_until(lambda: not is_running(executor))
+        assert not [pid for pid in tasks if is_running(pid)]
+
+
+def test_tasks_outlive_their_node_if_told_so(tmp_path, make_node):
+    with node_process(tmp_path, "outlive") as process:
+        assert process.stdout.readline() == b"up\n"
+        executor, _ = tree_of(process)
+        process.kill()
+        process.wait()
+        (tmp_path / "go").touch()
+        wait_until(lambda: len(children_of(executor)) == 2)
+        assert is_running(executor)
+        node = make_node(outlive=True)
+        adopted = node.adopted()
+        assert executor_pid(node) == executor
+        assert {started.key.job for started in adopted.running} == {"long", "stubborn"}
+        assert all(isinstance(started, Started) and is_running(started.pid) for started in adopted.running)
+        end = node.exited(node.key("ends"))
+        assert (end.rc, end.stdout_data) == (0, b"done\n")
+        assert node.exited(node.start("new", "true")).rc == 0
+        for name in ("long", "stubborn"):
+            node.kill(node.key(name), 0.1)
+            assert node.exited(node.key(name)).error == "killed"
+
+
+def test_an_idle_executor_does_not_outlive_its_node(make_node):
+    node = make_node(outlive=True)
+    node.ack(node.start("a", "true"))
+    key = node.start("b", "true")
+    node.exited(key)
+    node.exited(node.key("a"))
+    node.send(Ack(key), Ack(node.key("a")))
+    node.kill(node.key("none"))
+    node.dropped(node.key("none"))
+    pid = executor_pid(node)
+    process = node.handle._process
+    node.handle.detach()
+    wait_until(lambda: not is_running(pid))
+    assert os.waitpid(process.pid, 0)[1] == 0
+
+
+def test_an_executor_that_is_not_wanted_any_more_makes_way(make_node, tmp_path):
+    first = make_node(outlive=True)
+    key = first.start("a", "sleep", "60")
+    task = first.started(key).pid
+    process = first.handle._process
+    first.handle.detach()
+    second = make_node()
+    assert second.adopted() == Adopted()
+    assert not is_running(task)
+    os.waitpid(process.pid, 0)
+
+
+def test_a_state_folder_with_a_long_path(make_node, tmp_path):
+    folder = tmp_path / ("d" * 120) / "state"
+    node = make_node(folder)
+    assert node.exited(node.start("a", "true")).rc == 0
+    own = node.handle._path.parent
+    assert not own.is_relative_to(tmp_path)
+    assert own.stat().st_mode & 0o777 == 0o700
+    node.handle.stop()
+    assert not own.exists()
+
+
+def test_unreadable_orders_are_dropped(node):
+    node.adopted()
+    node.handle.socket.send(b"\xc1nonsense")
+    node.handle.socket.send(b"")
+    assert node.exited(node.start("a", "true")).rc == 0
+
+
+def test_a_greeting_is_answered(node):
+    key = node.start("a", "sleep", "60")
+    node.started(key)
+    ended = node.start("b", "true")
+    node.exited(ended)
+    node.events.clear()
+    node.handle._is_adopted = False  # as if this were a new node
+    node.handle.socket.send(b"\x90")
+    assert [started.key for started in node.adopted().running] == [key]
+    assert node.exited(ended).rc == 0
+
+
+def test_nobody_lingers_after_a_start_without_a_node(tmp_path):
+    """The node died before its executor was up."""
+    command = [
+        sys.executable,
+        "-m",
+        "meeseeks.executor",
+        "--socket",
+        str(tmp_path / "s"),
+        "--spool",
+        str(tmp_path / "spool"),
+    ]
+    root = str(Path(meeseeks.__file__).parent.parent)
+    end = subprocess.run(
+        [*command, "--node-name", "n", "--inline-output", "1", "--parent", "1"],
+        capture_output=True, timeout=20, check=False, env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    assert end.returncode == 1
+    assert b"has ended before its executor started" in end.stderr
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+def test_signals_to_the_executor(node, stops):
+    key = node.start("a", "sh", "-c", IGNORES_TERM, grace=1.0 if stops == 1 else 100)
+    up(node, key)
+    pid = executor_pid(node)
+    before = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    if stops == 2:
+        wait_until(lambda: Path(f"/proc/{pid}/status").exists())
+        os.kill(pid, signal.SIGINT)
+    assert node.exited(key).rc == -9
+    wait_until(node.handle.died)
+    assert time.monotonic() - before < 9
+    node.handle._reap()
+    node.handle._close()
+
+
+def test_a_handle_needs_no_events_loop_to_start(tmp_path):
+    """Orders wait until the executor has said what it has."""
+    handle = ExecutorHandle(tmp_path / "state", "n")
+    try:
+        handle.send([SetSlots("p", 1)])
+        assert not handle.is_ready
+        assert not handle.flush()
+        wait_until(lambda: handle.receive() and handle.is_ready)
+        assert handle.flush()
+    finally:
+        handle.stop()
