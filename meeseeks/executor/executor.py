@@ -37,7 +37,7 @@ from .deadlines import Deadlines
 from .family import Family
 from .journal import Journal
 from .leases import Leases
-from .processes import Process, inspect
+from .processes import inspect
 from .queues import Queues
 from .spawn import SpawnError, spawn
 from .spool import Spool
@@ -51,6 +51,7 @@ MAX_INLINE_OUTPUT = 8 * 1024 * 1024
 _STARTS_A_TURN = 8  # some 4 ms: kills and exits are not to wait for a long queue
 _STOP_GRACE = 5.0
 _LOOKS = 20
+_NOTE_AFTER = 0.05
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class Executor:
             self._queues.release(task)
             return
         del self._waiting[order.key]
-        self._spool.discard_others(order.key)
+        self._spool.discard_earlier(order.key)
         self._journal.starting(task.mark, order.key.job)
         try:
             task.leader = spawn(order, task.mark, self._spool)
@@ -193,11 +194,17 @@ class Executor:
         task.stage = Stage.RUNNING
         self._running[order.key] = task
         self._family.add(task)
-        self._journal.started(task.mark, inspect(task.pid) or _unknown(task.pid))
+        task.note = self._deadlines.add(now + _NOTE_AFTER, partial(self._note, task))
         self.events.append(_started(task))
         if order.runtime is not None:
             task.runtime_end = self._deadlines.add(now + order.runtime, partial(self._on_runtime, task))
         self._watch_lease(task)
+
+    def _note(self, task: Task) -> None:
+        """Its pid, for the journal. Looking it up is not cheap: a task that is over by now was found by its mark."""
+        process = inspect(task.pid)
+        if process is not None and task.rc is None:
+            self._journal.started(task.mark, process)
 
     def _watch_lease(self, task: Task) -> None:
         kill_at = self._leases.kill_at(task.order)
@@ -286,7 +293,7 @@ class Executor:
             self._family.remove(task)
             self._leaderless.discard(task)
             del self._running[task.order.key]
-        for deadline in (task.runtime_end, task.lease_end, task.kill_next):
+        for deadline in (task.note, task.runtime_end, task.lease_end, task.kill_next):
             self._deadlines.cancel(deadline)
         task.stage = Stage.GONE
         self._journal.ended(task.mark)
@@ -332,11 +339,6 @@ def _result(task: Task, spool: Spool, inline_output: int) -> Exited:
 def _started(task: Task) -> Started:
     assert task.start_ts is not None
     return Started(task.order.key, task.pid, task.start_ts)
-
-
-def _unknown(pid: int) -> Process:
-    """A process that can't be looked at, for the journal: it will match none."""
-    return Process(pid, "X", 0, 0, 0, -1)
 
 
 def _signal_name(number: int) -> str:

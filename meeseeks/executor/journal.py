@@ -1,7 +1,7 @@
 """What an executor started and has not seen the end of: for whoever comes after it was killed.
 
-A file of JSON lines: the machine's boot first, then `start` before a spawn, `pid` after it, `end` when the task's tree
-is gone. Nothing is forced to the disk: it is about a killed executor, and after a power cut no task lives anyway. A
+A file of JSON lines: the machine's boot first, then `start` before a spawn, `pid` soon after it (until then the task's
+mark in the environment of its processes tells them), `end` when the task's tree is gone. Nothing is forced to the disk: it is about a killed executor, and after a power cut no task lives anyway. A
 torn last line is a spawn that did not come about, or an end that a sweep finds out by itself.
 
 An executor that is killed (SIGKILL) leaves its tasks running, since nothing is between them and the machine. The next
@@ -63,7 +63,7 @@ class Journal:
         self._write(entry)
 
     def started(self, mark: str, process: Process) -> None:
-        """It happened."""
+        """It happened, a moment ago, and this is the leader."""
         entry = Entry("pid", mark=mark, pid=process.pid, ticks=process.ticks)
         self._live[mark].append(entry)
         self._write(entry)

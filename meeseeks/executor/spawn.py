@@ -6,6 +6,7 @@ import os
 import pwd
 import stat
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,22 @@ def spawn(order: Start, mark: str, spool: Spool) -> subprocess.Popen[bytes]:
             os.close(fd)
 
 
-def _environment(order: Start, mark: str) -> dict[str, str]:
-    """Popen's rule (`env` replaces ours), and then what every job is told."""
-    base = order.config.get("env")
-    return {**(os.environ if base is None else base), **order.env, TASK_MARK: mark}
+def _environment(order: Start, mark: str) -> dict[bytes, bytes]:
+    """Popen's rule (`env` replaces ours), and then what every job is told. As bytes: ours is encoded only once."""
+    replacement = order.config.get("env")
+    env = dict(_our_environment() if replacement is None else _encoded(replacement))
+    env.update(_encoded(order.env))
+    env[TASK_MARK.encode()] = mark.encode()
+    return env
+
+
+@cache
+def _our_environment() -> dict[bytes, bytes]:
+    return dict(os.environb)
+
+
+def _encoded(env: dict[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
 
 
 def _open_stdin(order: Start, opened: list[int]) -> int:

@@ -1,15 +1,17 @@
 """Captured output on disk: written by the tasks themselves, read by the executor and by its node.
 
-One folder a job, in it two files a task. All names follow from the task's key, so that whoever knows the key finds the
-files without asking the process that made them.
+Two files a task. All names follow from the task's key, so that whoever knows the key finds the files without asking the
+process that made them. They are spread over 256 folders by the hash of the job's id: a folder a job would be simpler to
+forget, but making and removing one takes longer than all else that the executor does for a short task.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +21,7 @@ __all__ = ["STREAMS", "Spool"]
 
 STREAMS = ("stdout", "stderr")
 
-_NAME_MAX = 120  # of a part of a file name: two parts and numbers stay below the 255 bytes of a file system
+_NAME_MAX = 90  # of a part of a file name: two parts and three numbers stay below the 255 bytes of a file system
 _ENDINGS = {"stdout": ".out", "stderr": ".err"}
 # O_APPEND: a job that opens /dev/stdout once more must not write over what it has written already.
 _CAPTURE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -62,7 +64,8 @@ class Spool:
         try:
             return os.open(path, _CAPTURE, 0o600)
         except FileNotFoundError:
-            self._make_folder(self._job_folder(key.job))
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Path(path).parent.mkdir(exist_ok=True, mode=0o700)
             return os.open(path, _CAPTURE, 0o600)
 
     def discard(self, key: TaskKey) -> None:
@@ -72,63 +75,54 @@ class Spool:
                 os.unlink(self._path(key, stream))  # noqa: PTH108 - twice an exit: a Path costs more than the call
             except FileNotFoundError:
                 continue  # this stream went elsewhere
-        self._remove_if_empty(self._job_folder(key.job))
 
-    def discard_others(self, key: TaskKey) -> None:
+    def discard_earlier(self, key: TaskKey) -> None:
         """Delete what earlier tasks of this job wrote: only the last run's output is kept."""
-        folder, mine = self._job_folder(key.job), self._task_name(key)
+        if (key.generation, key.epoch[0], key.run) != (1, 1, 1):
+            self._discard_job(key.job, but=os.path.basename(_stem(key)) + ".")  # noqa: PTH119 - it is no path to walk
+
+    def forget(self, job: str) -> None:
+        """Delete all that is left of a job."""
+        self._discard_job(job)
+
+    def prune(self, jobs: Iterable[str]) -> None:
+        """Delete what belongs to none of these jobs: for a node that starts, and may have died before `forget`."""
+        keep = {_name(job) for job in jobs}
+        for shard in self.folder.iterdir() if self.folder.is_dir() else ():
+            for file in shard.iterdir():
+                if file.name.partition("~")[0] not in keep:
+                    file.unlink(missing_ok=True)
+
+    def _discard_job(self, job: str, but: str | None = None) -> None:
+        folder = Path(self._root, _shard(job))
+        prefix = _name(job) + "~"
         try:
             names = os.listdir(folder)
         except FileNotFoundError:
             return
         for name in names:
-            if not name.startswith(mine + "."):
-                Path(folder, name).unlink(missing_ok=True)
-
-    def forget(self, job: str) -> None:
-        """Delete all that is left of a job."""
-        shutil.rmtree(self._job_folder(job), ignore_errors=True)
-
-    def prune(self, jobs: Iterable[str]) -> None:
-        """Delete what belongs to none of these jobs: for a node that starts, and may have died before `forget`."""
-        keep = {os.path.basename(self._job_folder(job)) for job in jobs}  # noqa: PTH119
-        for name in os.listdir(self._root) if self.folder.is_dir() else ():
-            if name not in keep:
-                shutil.rmtree(self.folder / name, ignore_errors=True)
-
-    def _make_folder(self, folder: str) -> None:
-        try:
-            os.mkdir(folder, 0o700)  # noqa: PTH102 - once a job
-        except FileExistsError:
-            return
-        except FileNotFoundError:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.makedirs(folder, 0o700, exist_ok=True)  # noqa: PTH103
-
-    @staticmethod
-    def _remove_if_empty(folder: str) -> None:
-        try:
-            os.rmdir(folder)  # noqa: PTH106 - once an exit
-        except OSError:
-            return  # output of another run is kept in it, or `forget` was here first
-
-    def _job_folder(self, job: str) -> str:
-        return f"{self._root}/{_name(job)}"
+            if name.startswith(prefix) and (but is None or not name.startswith(but)):
+                (folder / name).unlink(missing_ok=True)
 
     def _path(self, key: TaskKey, stream: str) -> str:
-        return f"{self._root}/{_name(key.job)}/{self._task_name(key)}{_ENDINGS[stream]}"
+        return f"{self._root}/{_stem(key)}{_ENDINGS[stream]}"
 
-    @staticmethod
-    def _task_name(key: TaskKey) -> str:
-        count, node = key.epoch
-        # No dot but the one of the ending.
-        return f"{key.generation}-{count}-{key.run}-{_name(node).replace('.', '%2E')}"
+
+@lru_cache(maxsize=1024)  # it is wanted a dozen times a task
+def _stem(key: TaskKey) -> str:
+    """The path of a task's files inside the spool, less the ending; it has a tilde before its last part, and no dot."""
+    count, node = key.epoch
+    return f"{_shard(key.job)}/{_name(key.job)}~{key.generation}-{count}-{key.run}-{_name(node)}"
+
+
+def _shard(job: str) -> str:
+    return f"{zlib.crc32(job.encode(errors='surrogatepass')) & 0xFF:02x}"
 
 
 def _name(text: str) -> str:
     """A file name for any text: readable where that is possible, never two texts with one name."""
-    name = quote(text, safe="", errors="surrogatepass")
+    name = quote(text, safe="", errors="surrogatepass").replace(".", "%2E").replace("~", "%7E")
     if len(name) > _NAME_MAX:
         # No quoted text has a plus in it, so no other id can have this name.
         return "+" + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    return name.replace(".", "%2E", 1) if name.startswith(".") else name or "+"
+    return name

@@ -39,6 +39,7 @@ class Task:
     grace: float = 5.0
     pause: float = 0.0
     """Until the next SIGKILL to what is left, in seconds."""
+    note: Deadline | None = None
     runtime_end: Deadline | None = None
     lease_end: Deadline | None = None
     kill_next: Deadline | None = None
