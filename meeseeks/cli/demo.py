@@ -58,7 +58,7 @@ def demo_command(_call: Invocation) -> int:
     ):
         view.say(f"started nodes {', '.join(f'{node.name} on {node.address}' for node in mesh.nodes)}")
         mesh.wait_linked()
-        work = make_work(Path(name, "results"))
+        work = make_work(Path(name, "work"))
         with mesh.client() as client:
             infos = _perform(mesh, client, work, view)
         problems = [problem for one in work if (problem := problem_with(one, infos.get(one.jid)))]
@@ -72,7 +72,7 @@ def demo_command(_call: Invocation) -> int:
 
 
 def _prepared(name: str) -> Path:
-    Path(name, "results").mkdir()
+    Path(name, "work").mkdir()
     return Path(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import hashlib
 import lzma
+import shutil
 import sys
 import zlib
 from base64 import b64decode
@@ -18,7 +19,7 @@ import meeseeks
 __all__ = ["POOL", "TAG", "Work", "make_work", "problem_with"]
 
 POOL, TAG = "demo", "mks-demo"
-JOBS = 72
+JOBS = 120
 
 _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "lzma": lzma.decompress,
@@ -52,13 +53,22 @@ class Work(NamedTuple):
 
 
 def make_work(folder: Path, count: int = JOBS) -> list[Work]:
-    """The demo's jobs: files of the installed package, largest first, each in every method until there are enough."""
-    sources = sorted(Path(meeseeks.__file__).parent.rglob("*.py"), key=lambda path: -path.stat().st_size)
-    pairs = islice(product(sources, _DECOMPRESS), count)
-    return [
-        Work(f"demo-{at:02}-{source.stem}.{method}", source, folder / f"{at:02}-{source.stem}.{method}", method)
-        for at, (source, method) in enumerate(pairs, 1)
-    ]
+    """The demo's jobs: files of the installed package, largest first, each in every method until there are enough.
+
+    They work on copies in `folder`: somebody may edit the package meanwhile.
+    """
+    package = Path(meeseeks.__file__).parent
+    largest = sorted(package.rglob("*.py"), key=lambda path: -path.stat().st_size)
+    names = islice(product(largest, _DECOMPRESS), count)
+    work = []
+    for at, (path, method) in enumerate(names, 1):
+        name = "-".join(path.relative_to(package).with_suffix("").parts)
+        source = folder / f"{name}.py"
+        if not source.exists():
+            shutil.copyfile(path, source)
+        result = folder / f"{name}.{method}"
+        work.append(Work(f"demo-{at:03}-{name}.{method}", source, result, method))
+    return work
 
 
 def problem_with(work: Work, info: dict[str, Any] | None) -> str | None:

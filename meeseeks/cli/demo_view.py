@@ -161,6 +161,6 @@ def _picture(scene: Scene) -> RenderableType:
         table.add_row(name, Text(status["state"], style), str(where[name, "done"]), "  ".join(sorted(running)))
     full = _BAR_CELLS * scene.ended // max(1, scene.total)
     bar = Text.assemble(
-        ("━" * full, "green"), ("━" * (_BAR_CELLS - full), "dim"), f"  {scene.ended} of {scene.total} jobs"
+        ("━" * full, "green"), ("─" * (_BAR_CELLS - full), "dim"), f"  {scene.ended} of {scene.total} jobs"
     )
     return Group(table, bar)

@@ -18,7 +18,7 @@ import click
 from meeseeks.errors import MeeseeksError
 
 from .exits import BROKEN_PIPE, FAILED, INTERRUPTED, OK, WRONG_USAGE, exit_code_of
-from .invocation import Invocation
+from .invocation import Invocation, client_options, json_option
 
 __all__ = ["cli", "main"]
 
@@ -91,6 +91,8 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
 
 @click.group(cls=_LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@client_options
+@json_option
 def cli() -> None:
     """`mks` itself only finds the command."""
 

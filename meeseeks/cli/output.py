@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 __all__ = ["JsonPrinter", "Listing", "PlainPrinter", "Printer", "TablePrinter", "choose_printer", "clean", "warn"]
 
@@ -59,28 +59,37 @@ _STYLES = {
 """Rich styles of the states of jobs and nodes."""
 
 
+_LAST_CELLS = 12
+"""How much of the last column is always shown, even if the terminal has to break lines then."""
+
+
 class TablePrinter:
     """Tables for a terminal."""
 
     def show(self, listing: Listing) -> None:
         """Print its rows under their heads."""
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
         console = Console(highlight=False)
+        overflow: Literal["ellipsis", "fold"] = "ellipsis" if listing.heads else "fold"
         if not listing.rows:
             console.print(Text(listing.empty))
             return
         table = Table(box=None, pad_edge=False, show_header=bool(listing.heads), header_style="bold")
-        last = len(listing.rows[0]) - 1
-        for at in range(last + 1):
-            # What identifies a row must be there to be copied; the last column may be cut.
-            cut: Any = {"overflow": "ellipsis"} if listing.heads and at == last else {"overflow": "fold"}
-            head = listing.heads[at] if listing.heads else ""
-            table.add_column(head, no_wrap=bool(listing.heads), **cut)
+        titles = listing.heads or [""] * len(listing.rows[0])
+        # What identifies a row must be there to be copied: only the last column gives way to a narrow terminal.
+        widths = [max(cell_len(clean(cell)) for cell in cells) for cells in zip(titles, *listing.rows, strict=True)][
+            :-1
+        ]
+        for title, width in zip(titles, widths, strict=False):
+            table.add_column(title, no_wrap=True, min_width=width)
+        table.add_column(titles[-1], no_wrap=bool(listing.heads), overflow=overflow)
+        console.width = max(console.width, sum(widths) + 2 * len(widths) + _LAST_CELLS)
         for row in listing.rows:
-            table.add_row(*(Text(clean(cell), style=_STYLES.get(cell, "")) for cell in row))
+            table.add_row(*(Text(_clean_lines(cell), style=_STYLES.get(cell, "")) for cell in row))
         console.print(table)
 
 
@@ -96,6 +105,11 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _clean_lines(text: str) -> str:
+    """The same, but lines stay lines: for a cell of a table, which has room for them."""
+    return "\n".join(map(clean, text.rstrip("\n").split("\n")))
 
 
 def warn(text: str) -> None:

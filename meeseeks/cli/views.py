@@ -67,7 +67,7 @@ def nodes(statuses: Mapping[str, Mapping[str, Any]]) -> Listing:
         (
             name,
             status["state"],
-            f"{status['address']}:{status['port']}",
+            f"{status['address'] or '*'}:{status['port']}",
             f"{status['loadavg']:.2f}",
             status["version"],
             " ".join(_pool(pool, of) for pool, of in sorted(status["pools"].items())) or "-",
@@ -143,7 +143,9 @@ def _pool(name: str, of: Mapping[str, Any]) -> str:
 def _is_worth_a_line(key: str, value: Any) -> bool:
     if key in ("stdout_size", "stderr_size"):
         return False  # the data says it
-    return key in ("id", "pool", "args", "state", "active") or value not in (None, "", [], {}, False, 0)
+    if key in ("id", "pool", "args", "state", "active", "rc"):
+        return value is not None
+    return value not in (None, "", [], {}, False, 0)
 
 
 def _detail(key: str, value: Any) -> str:
