@@ -60,7 +60,7 @@ _scalars = (
     | st.binary(max_size=5)
     | st.datetimes(timezones=st.just(dt.UTC))
 )
-_map_keys = _scalars.filter(lambda key: key == key)  # noqa: PLR0124 (nan is the one that is not)
+_map_keys = _scalars.filter(lambda key: key == key)  # nan is the one that is not
 any_values = st.recursive(
     _scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_map_keys, inner, max_size=4),
