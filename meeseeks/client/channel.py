@@ -246,7 +246,7 @@ class Channel:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        due = min(self.link.tick(now), self._deadline, self._close_by or float("inf"))
+        due = min(self.link.tick(now), self._close_by or float("inf"))
         self._notice_life(now)
         if self._guest is not None:
             due = min(due, self._guest.on_tick(now))
@@ -254,7 +254,7 @@ class Channel:
         if self._unsent and self.link.ready:
             self._send()
             due = min(due, now + _SEND_RETRY) if self._sendable() else due
-        timeout = 0.0 if self._incoming else max(0.0, due - time.monotonic())
+        timeout = 0.0 if self._incoming else max(0.0, min(due, self._deadline) - time.monotonic())
         readable = dict(self.link.poller.poll(math.ceil(timeout * 1000.0)))
         if self._wake_out in readable:
             # In this order: who hands something in while it is still set need not write, since `_take_in` comes after.

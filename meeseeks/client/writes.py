@@ -64,9 +64,9 @@ def provisional(jid: str, changes: dict[str, Any], node: str, now: float) -> Rec
 
 
 def refused(record: Record, why: str, now: float) -> Record:
-    """A new job that the node did not take: failed, with the node's reason."""
-    status = msgspec.structs.replace(record.status, rev=1, state=FAILED, error=why, end_ts=now, ts=now)
-    return Record(record.spec, status)
+    """A new job that the node did not take: failed for good, with the node's reason."""
+    status = msgspec.structs.replace(record.status, rev=1, state=FAILED, error=why, end_ts=now, fail_count=1, ts=now)
+    return Record(msgspec.structs.replace(record.spec, retries=0, resubmit=False), status)
 
 
 def overlaid(truth: Record, writes: Iterable[Write]) -> Record:

@@ -308,7 +308,7 @@ def test_a_defect_of_the_thread_fails_what_waits_and_closes(stub, caplog):
 
 def test_exactly_one_way_to_name_jobs(stub):
     with Client("127.0.0.1", stub.port) as client:
-        for wrong in (lambda: client.query(), lambda: client.query("x", tag="t"), lambda: client.kill([1])):
+        for wrong in (lambda: client.kill(), lambda: client.query("x", tag="t"), lambda: client.kill([1])):
             with pytest.raises(InvalidRequest):
                 wrong()
 
