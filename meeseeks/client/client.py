@@ -60,7 +60,7 @@ class Client:
         refresh: float = 0,
         poll: float = 10,
         expire: float = 60,
-        set_global: bool = False,  # noqa: FBT001, FBT002 - API.md fixes the signature
+        set_global: bool = False,
         **cfg: Any,
     ) -> None:
         times = {"timeout": timeout, "refresh": refresh, "poll": poll, "expire": expire}

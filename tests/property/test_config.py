@@ -38,7 +38,8 @@ _valid = st.fixed_dictionaries(
     },
 )
 _keys = st.sampled_from([part for setting in config.explain() for part in setting.key.split(".")]) | st.text(max_size=5)
-_nested = st.dictionaries(_keys, any_values | st.dictionaries(_keys, any_values | st.dictionaries(_keys, any_values)))
+_leaves = st.dictionaries(_keys, any_values, max_size=2)
+_nested = st.dictionaries(_keys, any_values | st.dictionaries(_keys, any_values | _leaves, max_size=3), max_size=3)
 _loaded = config.load([], ["name=a", "state.dir=/s", "pools.p.slots=2", "nodes.b.port=5"])
 
 
