@@ -50,7 +50,7 @@ MAX_INLINE_OUTPUT = 8 * 1024 * 1024
 
 _STARTS_A_TURN = 8  # some 4 ms: kills and exits are not to wait for a long queue
 _STOP_GRACE = 5.0
-_LOOKS = 20
+_LOOKS = 20  # more than `Family` takes at one process
 _NOTE_AFTER = 0.05
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 
@@ -272,13 +272,13 @@ class Executor:
         self._leaderless.update(ended)
         if not found or not self._leaderless:
             return
-        seen: set[tuple[int, int]] = set()
-        left, again = self._family.left_of(self._leaderless, seen)
+        looks: dict[tuple[int, int], int] = {}
+        left, again = self._family.left_of(self._leaderless, looks)
         for _ in range(_LOOKS):
             if not again:
                 break
             self._leaderless.update(self._family.reap()[0])
-            left, again = self._family.left_of(self._leaderless, seen)
+            left, again = self._family.left_of(self._leaderless, looks)
         else:
             left = set(self._leaderless)  # something forks and ends faster than we look: it is not gone
         for task in self._leaderless - left:

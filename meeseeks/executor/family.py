@@ -21,6 +21,7 @@ from .task import Task
 
 __all__ = ["Family"]
 
+_LOOKS = 10
 _CHASES = 200  # some 10 ms
 
 log = logging.getLogger(__name__)
@@ -80,24 +81,24 @@ class Family:
                 task.rc = task.leader.returncode = os.waitstatus_to_exitcode(status)
                 self._ended.append(task)
 
-    def left_of(self, tasks: Collection[Task], seen: set[tuple[int, int]]) -> tuple[set[Task], bool]:
+    def left_of(self, tasks: Collection[Task], looks: dict[tuple[int, int], int]) -> tuple[set[Task], bool]:
         """Those of these leaderless tasks of which anything lives, and whether to reap and look again.
 
-        The second is so where a child has ended since it was last reaped: what it left behind may not be in the list.
-        `seen` remembers these: one that looks dead a second time has only lost its main thread.
+        The second is so where a child was just ending: whose it was can't be seen any more, and what it has forked may
+        not be in the list. `looks` counts these: one that does not get further may have lost its main thread only.
         """
         left: set[Task] = set()
         again = False
         for process in self._orphans():
-            if process.is_dead and (process.pid, process.ticks) not in seen:
-                seen.add((process.pid, process.ticks))
+            identity = (process.pid, process.ticks)
+            if process.is_exiting and identity not in looks:
+                looks[identity] = 1
                 again = True
-                continue
-            owner = self._owner(process)
-            if owner is not None:
+            elif (owner := self._owner(process)) is not None:
                 left.add(owner)
-            elif (now := inspect(process.pid)) is None or now.is_dead:
-                again = True  # it ended while we looked
+            elif process.is_exiting or (now := inspect(process.pid)) is None or now.is_exiting:
+                looks[identity] = looks.get(identity, 0) + 1
+                again = again or looks[identity] < _LOOKS
             elif (mark_of(process.pid) or "").startswith(self._marks):
                 log.warning("process %d is left of a task that has ended: killed", process.pid)
                 send(process, signal.SIGKILL)
@@ -149,10 +150,12 @@ class Family:
             # The youngest first: the others may be dead by now.
             for pid in reversed(children()):
                 process = inspect(pid) if pid not in self._leaders else None
-                if process is None or (not process.is_dead and self._owner(process) not in tasks):
+                if process is None:
                     continue
-                found = True
-                os.kill(pid, signal.SIGKILL)  # nobody else can have its id: it is for us to reap
+                if self._owner(process) in tasks:
+                    os.kill(pid, signal.SIGKILL)  # nobody else can have its id: it is for us to reap
+                    found = True
+                found = found or process.is_exiting
             if not found:
                 return
 

@@ -1,8 +1,9 @@
 """What an executor started and has not seen the end of: for whoever comes after it was killed.
 
 A file of JSON lines: the machine's boot first, then `start` before a spawn, `pid` soon after it (until then the task's
-mark in the environment of its processes tells them), `end` when the task's tree is gone. Nothing is forced to the disk: it is about a killed executor, and after a power cut no task lives anyway. A
-torn last line is a spawn that did not come about, or an end that a sweep finds out by itself.
+mark in the environment of its processes tells them), `end` when the task's tree is gone. Nothing is forced to the disk:
+it is about a killed executor, and after a power cut no task lives anyway. A torn last line is a spawn that did not come
+about, or an end that a sweep finds out by itself.
 
 An executor that is killed (SIGKILL) leaves its tasks running, since nothing is between them and the machine. The next
 one calls `sweep` before it does anything else, which ends them; it reports nothing of them: its node knows by the

@@ -30,6 +30,7 @@ TASK_MARK = "MEESEEKS_TASK"
 """The environment variable that tells to which task a process belongs, wherever it went."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PF_EXITING = 4
 _PIECE = 1 << 16
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Process(NamedTuple):
     group: int
     session: int
     ticks: int
+    is_exiting: bool
+    """Whether it will never run again: its memory and its environment may be gone already. True of the dead as well."""
 
     @property
     def is_dead(self) -> bool:
@@ -58,7 +61,8 @@ def inspect(pid: int) -> Process | None:
     fields = raw[raw.rfind(b")") + 2 :].split(None, 20)
     if len(fields) < 20:
         return None
-    return Process(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    parent, group, session, flags, ticks = (int(fields[index]) for index in (1, 2, 3, 6, 19))
+    return Process(pid, fields[0].decode(), parent, group, session, ticks, bool(flags & _PF_EXITING))
 
 
 def snapshot() -> dict[int, Process]:

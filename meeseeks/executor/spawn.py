@@ -81,7 +81,13 @@ def _encoded(env: dict[str, str]) -> dict[bytes, bytes]:
 
 
 def _open_stdin(order: Start, opened: list[int]) -> int:
-    return _open(order, "stdin", order.stdin, _READ, opened) if order.stdin is not None else subprocess.DEVNULL
+    return _open(order, "stdin", order.stdin, _READ, opened) if order.stdin is not None else _no_input()
+
+
+@cache
+def _no_input() -> int:
+    """/dev/null, opened once: it has no position that tasks could share."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _open_outputs(order: Start, spool: Spool, opened: list[int]) -> tuple[int, int]:

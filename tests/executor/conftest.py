@@ -93,7 +93,7 @@ def node(make_node: Callable[..., FakeNode]) -> FakeNode:
 
 @pytest.fixture
 def pid_file(tmp_path: Path) -> Iterator[Callable[[str], int]]:
-    """Reads a process id that a task wrote to a file of this name in tmp_path; such processes don't outlive the test."""
+    """Reads a process id that a task wrote to a file in tmp_path; such processes don't outlive the test."""
     seen: list[int] = []
 
     def read(name: str) -> int:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from meeseeks.core.effects import Exited, Renew
+from meeseeks.core.effects import Dropped, Exited, Renew
+from meeseeks.executor.processes import mark_of, snapshot
 from tests.support.processes import is_running
 from tests.support.wait import wait_until
-
-WRITE = "import os; open('{}', 'w').write(str(os.getpid()))"
 
 IGNORES_TERM = """
 import os, signal, time, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     open("child", "w").write(str(os.getpid()))
-open("leader", "w").write(str(os.getppid())) if False else None
 while True: time.sleep(60)
 """
 
@@ -38,7 +36,8 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         if "clean" in sys.argv:
-            os.execve("/bin/sh", ["sh", "-c", "echo $$ > tmp; mv tmp child; sleep 60; true"], {"PATH": os.environ["PATH"]})
+            text = "echo $$ > tmp; mv tmp child; sleep 60; true"
+            os.execve("/bin/sh", ["sh", "-c", text], {"PATH": os.environ["PATH"]})
         open("child", "w").write(str(os.getpid()))
         while True: time.sleep(60)
     os._exit(0)
@@ -127,8 +126,12 @@ while True:
     wait_until((tmp_path / "up").exists)
     end = node.exited(key, 20)  # its leader has ended by itself: what it left is ended after the grace
     assert end.rc == 0
+    assert end.end_ts - end.start_ts >= 0.3
+    mark = mark_of(node.started(other).pid)
+    ours = {found for pid in snapshot() if (found := mark_of(pid) or "").startswith(mark.partition(".")[0])}
+    assert ours == {mark}, "nothing is left of the first"
     node.kill(other)
-    node.exited(other)
+    assert node.exited(other, 3).rc == -15, "the other task had nothing to do with it"
 
 
 @pytest.mark.parametrize("how", [["exit"], ["exit", "clean"]], ids=["marked", "wiped environment"])
@@ -146,7 +149,8 @@ import os, signal, time
 if os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.setsid()
-    os.execve("/bin/sh", ["sh", "-c", "echo $$ > tmp; mv tmp child; while :; do sleep 1; done"], {"PATH": os.environ["PATH"]})
+    text = "echo $$ > tmp; mv tmp child; while :; do sleep 1; done"
+    os.execve("/bin/sh", ["sh", "-c", text], {"PATH": os.environ["PATH"]})
 while True: time.sleep(60)
 """
     key = node.script("a", script, config={"cwd": str(tmp_path)})
@@ -166,7 +170,10 @@ def test_what_the_leader_leaves_in_its_group_is_ended(node, tmp_path, pid_file):
 
 
 def test_the_leaders_exit_stands_when_its_children_have_to_be_killed(node, tmp_path, pid_file):
-    text = "sh -c \"trap '' TERM; echo up > up; while :; do sleep 1; done\" & echo $! > child; while [ ! -e up ]; do :; done"
+    text = (
+        "sh -c \"trap '' TERM; echo up > up; while :; do sleep 1; done\" & "
+        "echo $! > child; while [ ! -e up ]; do :; done"
+    )
     key = node.start("a", "sh", "-c", text, grace=0.2, config={"cwd": str(tmp_path)})
     end = node.exited(key)
     assert (end.rc, end.error) == (0, None)
@@ -188,7 +195,7 @@ if os.fork() == 0:
     node.started(key)
     child = pid_file("child")
     assert node.exited(key).rc == 0
-    assert not os.path.exists(f"/proc/{child}")
+    assert not Path(f"/proc/{child}").exists()
 
 
 def test_runtime(node):
@@ -208,14 +215,16 @@ def test_a_task_that_ends_in_time_has_no_error(node):
 
 
 def test_a_lease_ends_without_grace(node):
+    node.adopted()
     key = node.start("a", "sh", "-c", "trap '' TERM; while :; do sleep 0.01; done",
-                     lessor="s", kill_at=time.monotonic() + 0.3, grace=100)  # fmt: skip
+                     lessor="s", kill_at=time.monotonic() + 1, grace=100)  # fmt: skip
     end = node.exited(key)
     assert (end.rc, end.error) == (-9, "lease expired: submit node s is silent")
 
 
 def test_a_lease_is_renewed_for_all_tasks_of_its_lessor(node):
-    at = time.monotonic() + 0.5
+    node.adopted()
+    at = time.monotonic() + 1
     keys = [node.start(name, "sleep", "60", lessor=lessor, kill_at=at) for name, lessor in ("as", "bs", "ct")]
     for key in keys:
         node.started(key)
@@ -254,6 +263,5 @@ def test_a_kill_right_after_the_start(node):
     keys = [node.start(f"j{i}", sys.executable, "-c", "import time; time.sleep(60)") for i in range(20)]
     for key in keys:
         node.kill(key)
-    ended = {event.key for event in wait_until(lambda: [e for e in node.poll() if hasattr(e, "key")][19:] and node.events)
-             if hasattr(event, "key")}  # fmt: skip
-    assert ended == set(keys)
+    ends = Exited | Dropped
+    wait_until(lambda: {event.key for event in node.poll() if isinstance(event, ends)} == set(keys))

@@ -72,6 +72,7 @@ def test_a_waiting_task_is_dropped_by_a_kill(node):
 
 
 def test_a_start_that_comes_too_late_is_dropped(node):
+    node.adopted()
     node.send(SetSlots("p", 1))
     now = time.monotonic()
     running = node.start("running", "sh", "-c", "sleep 0.5")
