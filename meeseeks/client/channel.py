@@ -124,7 +124,7 @@ class Channel:
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
         self._started = threading.Event()
-        self._pipe_lock = threading.Lock()
+        self._pipe_lock = threading.RLock()  # a Client may be collected, and so released, anywhere
         self._thread = threading.Thread(target=self._run, name="meeseeks-client", daemon=True)
 
     def start(self, guest: Guest | None = None) -> None:

@@ -169,7 +169,9 @@ class Link:
         """Close the sockets. Whatever was on its way is lost."""
         self.lives += 1
         self._close_sub()
-        for socket in (self._monitor, self._dealer):
+        # The DEALER first: a thread of ZeroMQ that has something to tell to a monitor whose other end is closed waits
+        # for ever, and all sockets of the process with it.
+        for socket in (self._dealer, self._monitor):
             if socket is not None:
                 self.poller.unregister(socket)
                 sockets.close(socket)

@@ -200,7 +200,10 @@ def receive_request(socket: Socket) -> tuple[list[bytes], str] | None:
 
 
 def monitor(socket: Socket) -> Socket:
-    """A socket that tells what becomes of `socket`'s connection: read it with `monitor_event`."""
+    """A socket that tells what becomes of `socket`'s connection: read it with `monitor_event`.
+
+    Close it after `socket`: libzmq waits for ever to tell something to a monitor whose other end is closed.
+    """
     events = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
     failed = (
         zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
