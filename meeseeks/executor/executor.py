@@ -50,7 +50,7 @@ MAX_INLINE_OUTPUT = 8 * 1024 * 1024
 
 _STARTS_A_TURN = 8  # some 4 ms: kills and exits are not to wait for a long queue
 _STOP_GRACE = 5.0
-_LOOKS = 20  # more than `Family` takes at one process
+_LOOKS = 20
 _NOTE_AFTER = 0.05
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 
@@ -272,15 +272,16 @@ class Executor:
         self._leaderless.update(ended)
         if not found or not self._leaderless:
             return
-        looks: dict[tuple[int, int], int] = {}
-        left, again = self._family.left_of(self._leaderless, looks)
+        seen: set[tuple[int, int]] = set()
+        left, again = self._family.left_of(self._leaderless, seen)
         for _ in range(_LOOKS):
             if not again:
                 break
             self._leaderless.update(self._family.reap()[0])
-            left, again = self._family.left_of(self._leaderless, looks)
+            left, again = self._family.left_of(self._leaderless, seen)
         else:
-            left = set(self._leaderless)  # something forks and ends faster than we look: it is not gone
+            # Something takes its time to end, or forks and ends faster than we look: none of them is surely gone.
+            left = set(self._leaderless)
         for task in self._leaderless - left:
             self._finish(task)
         for task in left:

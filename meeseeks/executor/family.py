@@ -21,7 +21,6 @@ from .task import Task
 
 __all__ = ["Family"]
 
-_LOOKS = 10
 _CHASES = 200  # some 10 ms
 
 log = logging.getLogger(__name__)
@@ -81,24 +80,24 @@ class Family:
                 task.rc = task.leader.returncode = os.waitstatus_to_exitcode(status)
                 self._ended.append(task)
 
-    def left_of(self, tasks: Collection[Task], looks: dict[tuple[int, int], int]) -> tuple[set[Task], bool]:
-        """Those of these leaderless tasks of which anything lives, and whether to reap and look again.
+    def left_of(self, tasks: Collection[Task], seen: set[tuple[int, int]]) -> tuple[set[Task], bool]:
+        """Those of these leaderless tasks of which anything lives, and whether to reap and look again to be sure.
 
         The second is so where a child was just ending: whose it was can't be seen any more, and what it has forked may
-        not be in the list. `looks` counts these: one that does not get further may have lost its main thread only.
+        not be in the list. `seen` is of those that were dead at an earlier look: who is not reaped since, has only lost
+        its main thread.
         """
         left: set[Task] = set()
         again = False
         for process in self._orphans():
             identity = (process.pid, process.ticks)
-            if process.is_exiting and identity not in looks:
-                looks[identity] = 1
+            if process.is_dead and identity not in seen:
+                seen.add(identity)
                 again = True
             elif (owner := self._owner(process)) is not None:
                 left.add(owner)
-            elif process.is_exiting or (now := inspect(process.pid)) is None or now.is_exiting:
-                looks[identity] = looks.get(identity, 0) + 1
-                again = again or looks[identity] < _LOOKS
+            elif not process.is_dead and ((now := inspect(process.pid)) is None or now.is_exiting):
+                again = True
             elif (mark_of(process.pid) or "").startswith(self._marks):
                 log.warning("process %d is left of a task that has ended: killed", process.pid)
                 send(process, signal.SIGKILL)

@@ -43,8 +43,7 @@ class Loop:
         self._monitor = sockets.monitor(self._line)
         self._parent = _watch(parent)
         self._outlives = parent is None
-        self._is_connected = False
-        self._had_node = False
+        self._has_lost_node = False
         self._stops_asked = 0
         self._stops_done = 0
         self._stopped_at = math.inf
@@ -83,7 +82,7 @@ class Loop:
         self._stops_asked += 1
 
     def _is_over(self) -> bool:
-        if self._outlives and self._had_node and not self._is_connected and self._executor.is_idle:
+        if self._outlives and self._has_lost_node and self._executor.is_idle:
             return True  # the node is gone, and has nothing to come back to
         return self._executor.is_over or time.monotonic() > self._stopped_at + _STOP_S
 
@@ -104,10 +103,10 @@ class Loop:
     def _on_monitor(self) -> None:
         while (event := sockets.monitor_event(self._monitor)) is not None:
             if event == "ready":
-                self._is_connected = self._had_node = True
+                self._has_lost_node = False
                 self._executor.announce()
             elif event == "disconnected":
-                self._is_connected = False
+                self._has_lost_node = True
 
     def _receive(self) -> list[Order]:
         orders: list[Order] = []
@@ -139,7 +138,7 @@ class Loop:
                 break
             time.sleep(0.005)
         self._tell()
-        sockets.close(self._line, _LINGER_MS if self._is_connected else 0)
+        sockets.close(self._line, 0 if self._has_lost_node else _LINGER_MS)
         sockets.close(self._monitor)
         sockets.context().term()
 
