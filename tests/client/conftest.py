@@ -1,14 +1,17 @@
-"""A ROUTER that a test answers by hand: for what a node does only when it is broken, slow or gone."""
+"""A ROUTER that a test answers by hand: for what a node does only when it is broken, slow or gone; and meshes of real nodes."""
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from meeseeks import Client
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import ErrorInfo, Reply, Request
+from tests.support.nodes import NodeProcess, mesh
 
 
 class Stub:
@@ -71,3 +74,46 @@ def other_stub() -> Iterator[Stub]:
     one = Stub("other").open()
     yield one
     one.close()
+
+
+class Place:
+    """A mesh of some shape. Jobs may run anywhere; clients connect to the node that is furthest from `a`."""
+
+    def __init__(self, nodes: list[NodeProcess]) -> None:
+        self.nodes = nodes
+        self.names = sorted(node.name for node in nodes)
+        self.near, self.far = nodes[0], nodes[-1]
+
+
+@pytest.fixture(scope="module", params=["single", "line", "cycle"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One node; three in a line a-b-c, with the clients at c; three in a cycle."""
+    shape = request.param
+    config = {"pools.p.slots": 4, "pools.held.hold": True}
+    with mesh(
+        tmp_path_factory.mktemp(shape),
+        1 if shape == "single" else 3,
+        shape="full" if shape == "single" else shape,
+        **config,
+    ) as nodes:
+        yield Place(nodes)
+
+
+@pytest.fixture
+def client(place: Place) -> Iterator[Client]:
+    """Requests only."""
+    with place.far.client() as one:
+        yield one
+
+
+@pytest.fixture
+def cached(place: Place) -> Iterator[Client]:
+    """With a cache."""
+    with place.far.client(refresh=1) as one:
+        yield one
+
+
+@pytest.fixture
+def tag() -> str:
+    """A tag that no other test uses: a mesh is shared by all tests of a file."""
+    return uuid.uuid4().hex
