@@ -202,7 +202,7 @@ class ExecutorHandle:
             stale.unlink(missing_ok=True)
         path = self._folder / f"executor-{uuid.uuid4().hex[:8]}.sock"
         if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
-            self._own_folder = Path(tempfile.mkdtemp(prefix="meeseeks-"))  # 0700
+            self._own_folder = Path(tempfile.mkdtemp(prefix="meeseeks-", dir=_short_folder()))  # 0700
             path = self._own_folder / "executor.sock"
         return path
 
@@ -211,3 +211,10 @@ class ExecutorHandle:
         self._path.unlink(missing_ok=True)
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)
+
+
+def _short_folder() -> str:
+    """Where a folder for a socket file fits: where TMPDIR says, unless that is too long itself."""
+    wanted = tempfile.gettempdir()
+    fits = len(os.fsencode(wanted)) + len("/meeseeks-12345678/executor.sock") <= _SOCKET_PATH_MAX
+    return wanted if fits else "/tmp"  # noqa: S108 - mkdtemp makes a folder in it that is ours alone
