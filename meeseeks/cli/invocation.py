@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from meeseeks.errors import NodeUnreachable
+
 if TYPE_CHECKING:
     from meeseeks import Client
 
@@ -20,6 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _CLIENT_KEYS = ("address", "port", "timeout")
 """What of MEESEEKS_CONF concerns `mks`, which needs no cache."""
 
+_REFUSED_WITHIN_S = 1.0
+
 
 class Invocation:
     """One call of `mks`. Click's options write into it before the command runs."""
@@ -31,9 +35,13 @@ class Invocation:
         self.debug = False
 
     def client(self) -> Client:
-        """A Client of the node that the options, or else MEESEEKS_CONF, or else the defaults name."""
+        """A Client of the node that the options, or else MEESEEKS_CONF, or else the defaults name.
+
+        NodeUnreachable at once where nothing listens: a Client would wait for the node's restart until its timeout,
+        which is right for a service and not for a person.
+        """
         from meeseeks import Client
-        from meeseeks.client.settings import parse_environment
+        from meeseeks.client.settings import DEFAULT_PORT, parse_environment
 
         found = parse_environment(os.environ.get("MEESEEKS_CONF", ""))
         options = {key: found[key] for key in _CLIENT_KEYS if key in found}
@@ -41,6 +49,7 @@ class Invocation:
             options["address"] = self.address
         if self.timeout is not None:
             options["timeout"] = self.timeout
+        _check_reachable(options.get("address"), options.get("port", DEFAULT_PORT))
         return Client(**options)
 
     def printer(self) -> Printer:
@@ -48,6 +57,26 @@ class Invocation:
         from .output import choose_printer
 
         return choose_printer(as_json=self.json)
+
+
+def _check_reachable(address: Any, port: Any) -> None:
+    """NodeUnreachable if each of the addresses refuses a connection. Of anything else the Client knows more to say."""
+    import socket
+
+    from meeseeks.client.settings import parse_address
+
+    named = [parse_address(each, port) for each in (address if isinstance(address, list) else [address])]
+    for each in named:
+        for host in each.resolve():
+            try:
+                socket.create_connection((host, each.port), _REFUSED_WITHIN_S).close()
+            except ConnectionRefusedError:
+                continue
+            except OSError:
+                return
+            return
+    where = " or ".join(map(str, named))
+    raise NodeUnreachable(f"no node answers at {where}: connection refused; is it running? start it with 'mks node'")
 
 
 def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -84,10 +84,12 @@ class TablePrinter:
         widths = [max(cell_len(clean(cell)) for cell in cells) for cells in zip(titles, *listing.rows, strict=True)][
             :-1
         ]
+        taken = sum(widths) + 2 * len(widths)
+        console.width = max(console.width, taken + _LAST_CELLS)
         for title, width in zip(titles, widths, strict=False):
-            table.add_column(title, no_wrap=True, min_width=width)
-        table.add_column(titles[-1], no_wrap=bool(listing.heads), overflow=overflow)
-        console.width = max(console.width, sum(widths) + 2 * len(widths) + _LAST_CELLS)
+            table.add_column(title, no_wrap=True, width=width)
+        left = console.width - taken
+        table.add_column(titles[-1], no_wrap=bool(listing.heads), overflow=overflow, max_width=left)
         for row in listing.rows:
             table.add_row(*(Text(_clean_lines(cell), style=_STYLES.get(cell, "")) for cell in row))
         console.print(table)

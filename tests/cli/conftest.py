@@ -1,0 +1,88 @@
+"""`mks` as its users call it: a process with pipes or a terminal, against real nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import meeseeks
+from tests.support.nodes import NodeProcess, mesh
+
+ROOT = Path(meeseeks.__file__).parent.parent
+COMMAND = [sys.executable, "-m", "meeseeks.cli"]
+TIMEOUT = 30.0
+
+
+class Answer(NamedTuple):
+    """How a call of `mks` ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[list[str]]:
+        return [line.split("\t") for line in self.out.splitlines()]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(node: NodeProcess | None = None) -> dict[str, str]:
+    """Of a call: it imports this checkout, and finds the node."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    conf = {} if node is None else {"MEESEEKS_CONF": f"address={node.address} port={node.port}"}
+    return {**os.environ, "PYTHONPATH": path, **conf}
+
+
+def call(node: NodeProcess | None, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Answer:
+    """Run `mks args` to its end."""
+    done = subprocess.run(
+        [*COMMAND, *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        cwd=cwd,
+        env={**environment(node), **(env or {})},
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[NodeProcess]]:
+    """Two linked nodes a and b with pool p; b alone has pool q."""
+    only_b = {"b": {"pools.q.slots": 1}}
+    with mesh(tmp_path_factory.mktemp("cli"), 2, per_node=only_b, **{"pools.p.grace": 1}) as started:
+        yield started
+
+
+@pytest.fixture
+def mks(nodes: list[NodeProcess]) -> Callable[..., Answer]:
+    """`mks("ls", "state=new")` asks node a."""
+
+    def run(*args: str, **options: Any) -> Answer:
+        return call(nodes[0], *args, **options)
+
+    return run
+
+
+@pytest.fixture
+def good(mks: Callable[..., Answer]) -> Callable[..., Answer]:
+    """The same for a call that must end with 0 and say nothing on stderr."""
+
+    def run(*args: str, **options: Any) -> Answer:
+        answer = mks(*args, **options)
+        assert (answer.code, answer.err) == (0, ""), answer
+        return answer
+
+    return run

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+
+import pytest
+
+from tests.cli.conftest import COMMAND, TIMEOUT, call, environment
+
+WRONG = [
+    (["lss"], "did you mean 'ls'?"),
+    (["ls", "--nope"], "--nope"),
+    (["ls", "colour=red"], "colour"),
+    (["ls", "a", "tag=b"], "not both"),
+    (["get"], "missing argument"),
+    (["kill"], "missing argument"),
+    (["run", "p", "echo", "hi"], "put -- before the job's command, as in 'mks run p -- echo hello'"),
+    (["sub", "p", "echo", "-n"], "put -- before the job's command"),
+    (["sub", "p", "q", "--", "true"], "one POOL"),
+    (["sub", "--", "true"], "missing argument"),
+    (["sub", "p", "--"], "command is missing"),
+    (["sub", "p@", "--", "true"], "POOL@NODE"),
+    (["sub", "--runtime", "soon", "p", "--", "true"], "'soon' is no time"),
+    (["sub", "--retries", "-1", "p", "--", "true"], "retries"),
+    (["sub", "--env", "X", "p", "--", "true"], "NAME=VALUE"),
+    (["sub", "--cwd", "/", "--no-cwd", "p", "--", "true"], "exclude each other"),
+    (["sub", "p@zz*", "--", "true"], "zz*"),
+    (["set", "x"], "what to change"),
+    (["set", "hold=true"], "which jobs"),
+    (["set", "x", "--where", "tag=a", "hold=true"], "not both"),
+    (["set", "x", "id=y"], "id of a job"),
+    (["conf", "pools.p.slotz=3"], "slots"),
+    (["conf", "name=x"], "name"),
+    (["node", "nme=x"], "did you mean 'name'?"),
+    (["node", "/no/such/file.toml"], "/no/such/file.toml"),
+    (["node", "listen.address=0.0.0.0"], "security.insecure"),
+    (["--address", "a:b:c:d/e", "ls"], "address"),
+]
+
+
+@pytest.mark.parametrize(("args", "said"), WRONG, ids=[" ".join(args) for args, _ in WRONG])
+def test_wrong_usage_is_2_and_one_line_that_says_what_is_wrong(mks, args, said):
+    answer = mks(*args)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("mks: ")
+    assert answer.err.count("\n") == 1
+    assert said in answer.err
+
+
+def test_a_job_that_is_active_is_not_moved(good, mks):
+    good("sub", "--id", "active", "p@a", "--", "sleep", "60")
+    answer = mks("set", "active", "node=b")
+    assert answer.code == 2
+    assert "kill it first" in answer.err
+    good("kill", "active")
+
+
+@pytest.mark.parametrize("args", [["ls"], ["sub", "p", "--", "true"], ["run", "p", "--", "true"], ["nodes"], ["conf"]])
+def test_an_unreachable_node_is_3_and_named(args):
+    answer = call(None, "--address", "127.0.0.1:1", *args)
+    assert (answer.code, answer.out) == (3, "")
+    assert "127.0.0.1:1" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_what_is_no_node_is_3_and_said_in_time():
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        answer = call(None, "--address", f"127.0.0.1:{mute.getsockname()[1]}", "--timeout", "0.5", "ls")
+    assert (answer.code, answer.out) == (3, "")
+    assert "nobody speaks" in answer.err
+
+
+def test_a_wrong_environment_is_told():
+    answer = call(None, "ls", env={"MEESEEKS_CONF": "adress=x"})
+    assert answer.code == 2
+    assert "address" in answer.err
+
+
+def test_debug_shows_the_traceback(mks):
+    answer = mks("ls", "colour=red", "--debug")
+    assert answer.code == 2
+    assert "Traceback" in answer.err
+    assert answer.err.splitlines()[-1].startswith("mks: ")
+
+
+def test_a_reader_that_went_away_is_no_error(nodes):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with subprocess.Popen(
+        [*COMMAND, "ls", "--json"], stdout=writing, stderr=subprocess.PIPE, env=environment(nodes[0])
+    ) as process:
+        os.close(writing)
+        _, err = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize("args", [["ls"], ["sub", "--hold", "p", "--", "true"], ["--version"], ["nodes", "--json"]])
+def test_a_pipe_needs_no_rich_and_no_node(nodes, args):
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['mks', *{args!r}]\n"
+        "try:\n    runpy.run_module('meeseeks.cli', run_name='__main__')\n"
+        "finally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [COMMAND[0], "-c", program],
+        env=environment(nodes[0]),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stderr.split())
+    assert not {name for name in loaded if name.split(".")[0] == "rich"}
+    assert not loaded & {"meeseeks.node", "meeseeks.config", "meeseeks.executor", "meeseeks.cli.demo", "platformdirs"}

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+
+from meeseeks import InvalidRequest
+from meeseeks.cli import views, words
+from meeseeks.cli.output import clean
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200), ("1h30m", 5400), ("1.5m", 90), ("1d", 86400), ("0.25", 0.25)],
+)
+def test_a_time_is_seconds_or_has_units(text, wanted):
+    assert words.seconds(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "0", "x", "5x", "m5", "-1", "1h-", "1e3", "5 minutes"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(InvalidRequest, match="is no time"):
+        words.seconds(text)
+
+
+def test_words_are_ids_or_filters():
+    assert words.selection(["a", "b", "a"]) == (["a", "b"], {})
+    assert words.selection(["tag=x", "node=b*"]) == ([], {"tag": "x", "node": "b*"})
+    assert words.selection(["job-*"]) == ([], {"id": "job-*"})
+    assert words.selection(["error=a=b"]) == ([], {"error": "a=b"})
+    assert words.selection([]) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["a", "tag=x"], "not both"),
+        (["a", "b*"], "not both"),
+        (["tag=x", "tag=y"], "given twice"),
+        (["=x"], "no filter"),
+        (["tag="], "no filter"),
+    ],
+)
+def test_other_words_are_refused(given, said):
+    with pytest.raises(InvalidRequest, match=said):
+        words.selection(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("p", ("p", None)),
+        ("p@b", ("p", "b")),
+        ("p@*", ("p", "*")),
+        ("p@a,b*", ("p", ["a", "b*"])),
+        ("p@b@c", ("p", "b@c")),
+    ],
+)
+def test_a_target_is_a_pool_and_perhaps_nodes(text, wanted):
+    assert words.target(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "@", "p@", "@b"])
+def test_what_is_no_target_is_refused(text):
+    with pytest.raises(InvalidRequest, match="POOL"):
+        words.target(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("hold=false", ("hold", False)),
+        ("retries=3", ("retries", 3)),
+        ("runtime=5m", ("runtime", 300)),
+        ("tags=a,b", ("tags", ["a", "b"])),
+        ("tags=", ("tags", None)),
+        ("node=a,b", ("node", ["a", "b"])),
+        ("node=a", ("node", "a")),
+        ("state=new", ("state", "new")),
+        ("args=echo 'a b'", ("args", ["echo", "a b"])),
+        ('config={"cwd": "/"}', ("config", {"cwd": "/"})),
+        ("unknown=1", ("unknown", "1")),
+    ],
+)
+def test_a_change_has_the_type_of_its_key(text, wanted):
+    assert words.job_change(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["hold=maybe", "retries=many", "runtime=x", "args='", "config={", "=1", "hold"])
+def test_a_change_that_can_not_be_is_refused(text):
+    with pytest.raises(InvalidRequest):
+        words.job_change(text)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "wanted"),
+    [
+        (None, "-"),
+        (-1, "0.0s"),
+        (0.31, "0.3s"),
+        (45, "45s"),
+        (59.7, "1m00s"),
+        (185, "3m05s"),
+        (7800, "2h10m"),
+        (367200, "4d06h"),
+    ],
+)
+def test_a_duration_is_short(elapsed, wanted):
+    assert views.duration(elapsed) == wanted
+
+
+def test_text_of_others_stays_on_its_line():
+    assert clean("a\tb\nc\x1b[2Jd é") == "a\\tb\\nc\\x1b[2Jd é"
