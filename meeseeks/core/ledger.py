@@ -53,6 +53,13 @@ class Ledger:
         self.lamport = max(self.lamport, record.spec.lamport)
         return self._apply(record, own=False)
 
+    def restore(self, record: Record, seq: int) -> None:
+        """Take over what an earlier life of this node stored. It is no change, and it wants to be looked at."""
+        self.lamport = max(self.lamport, record.spec.lamport)
+        self.table.restore(record, seq)
+        self.loads.note(None, record)
+        self.dirty[record.spec.id] = None
+
     def advance(self, record: Record, event: Event, **facts: Any) -> Record:
         """Write the status after an event, and return the record as it is then."""
         after = self._write(Record(record.spec, advance(record, event, self.wall, **facts)))

@@ -10,83 +10,29 @@ Three rules meet here, each with its reason in DESIGN sections 3 and 4:
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
-
 import msgspec
 
 from meeseeks.errors import InvalidRequest
 
 from .effects import ALL, OWN, Beat, Dial, Link, Snapshot, SyncWanted, Unlink, Update
+from .peer import NEVER_AT, TAIL_LENGTH, Peer
 from .record import Record
 from .settings import Settings
 
-__all__ = ["NEVER_AT", "Mesh", "Peer"]
+__all__ = ["Mesh"]
 
-NEVER_AT = float("-inf")
-_TAIL_LENGTH = 10_000
-"""How many of a peer's last changes are remembered as its own, for those who missed them when it died."""
 _SYNC_RETRY = 2.0
 _DIAL_RETRY = 5.0
-
-
-class Peer:
-    """Another node: what is known of it, and the stream of it that is followed (if `linked`)."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.incarnation = ""
-        self.former: set[str] = set()
-        self.beat: Beat | None = None
-        self.heard_at = NEVER_AT
-        self.direct_at = NEVER_AT
-        self.via = ""
-        """The linked peer through which its last heartbeat came first: the way to it."""
-        self.covered: Beat | None = None
-        self.lease_at = NEVER_AT
-        # the stream
-        self.linked = False
-        self.topic = OWN
-        self.host = ""
-        self.port = 0
-        self.pub_port = 0
-        self.applied = 0  # everything on the followed topic up to this seq of the peer is in our table
-        self.complete = 0  # so is everything that the peer had applied itself, of whatever node, up to this seq
-        self.synced = False
-        self.asked_at = NEVER_AT
-        self.dialled_at = NEVER_AT
-        self.uncovered: list[tuple[int, Beat]] = []  # heartbeats that wait until `applied` reaches a seq
-        self.tail: deque[tuple[int, str]] = deque(maxlen=_TAIL_LENGTH)  # (its seq, job id) of its last changes
-        self.tail_from = 0  # the tail is whole for those who stand at this seq or later
-
-    def reborn(self, incarnation: str) -> None:
-        """It began a new life: its numbers start afresh."""
-        if self.incarnation:
-            self.former.add(self.incarnation)
-        self.incarnation = incarnation
-        self.beat = self.covered = None
-        self.lease_at = NEVER_AT
-        self.applied = self.complete = self.tail_from = 0
-        self.synced = False
-        self.asked_at = NEVER_AT
-        self.uncovered.clear()
-        self.tail.clear()
-
-    def remember(self, seq: int, records: Iterable[Record]) -> None:
-        """Note changes as this peer's own."""
-        for record in records:
-            if len(self.tail) == _TAIL_LENGTH:
-                self.tail_from = self.tail[0][0]
-            self.tail.append((seq, record.spec.id))
 
 
 class Mesh:
     """All peers of one node. Times are monotonic, and `now` comes with each call."""
 
-    def __init__(self, settings: Settings, incarnation: str, now: float) -> None:
+    def __init__(self, settings: Settings, incarnation: str, now: float, boot: int = 0) -> None:
         self.settings = settings
         self.incarnation = incarnation
-        self.number = 0
+        self.number = boot << 32
+        """Of the last heartbeat. Each start of an incarnation counts from another base: no number is used twice."""
         self.peers: dict[str, Peer] = {}
         self.awake_at = now
         """Since when this node hears without a break: nobody is judged by a silence that began before."""
@@ -110,7 +56,8 @@ class Mesh:
         peer = self.peers.get(name)
         if peer is not None and incarnation != peer.incarnation and self.is_alive(name, now):
             raise InvalidRequest(
-                f"this mesh has a node named {name!r} already, at {peer.host}:{peer.port}: give each node its own `name`"
+                f"this mesh has a node named {name!r} already, at {peer.host}:{peer.port}: "
+                "give each node its own `name`"
             )
         peer = self._peer(name, incarnation)
         moved = (peer.port, peer.pub_port) != (port, pub_port)
@@ -164,7 +111,7 @@ class Mesh:
         peer.synced = True
         for beat in snapshot.beats:
             self._hear(peer, beat, snapshot.seq, now)
-        self._cover(peer, now)
+        self._cover(peer)
         return snapshot.records
 
     def on_unlinked(self, name: str) -> None:
@@ -280,7 +227,7 @@ class Mesh:
             if peer.linked and not peer.synced and self.is_online(peer.name, now):
                 self._want_sync(peer, now)
             self._ask_for_tails(peer, now)
-            if len(self._asked_tails) > _TAIL_LENGTH:
+            if len(self._asked_tails) > TAIL_LENGTH:
                 self._asked_tails.clear()
             if now - max(peer.heard_at, self.awake_at) > max(self.settings.expire, self.settings.lost_after):
                 if peer.linked:
@@ -364,15 +311,16 @@ class Mesh:
         if peer is not None and beat.incarnation in peer.former:
             return
         peer = self._peer(beat.node, beat.incarnation)
-        if beat.node != via.name and not beat.address and peer.host:
+        if not beat.address and peer.host:
+            # 'Where you see me' says nothing to those to whom it is passed on.
             beat = msgspec.structs.replace(beat, address=peer.host)
         if peer.beat is None or beat.number > peer.beat.number:
             peer.beat, peer.heard_at, peer.via = beat, now, via.name
         if peer.covered is None or beat.number > peer.covered.number:
             via.uncovered.append((seq, beat))
-            self._cover(via, now)
+            self._cover(via)
 
-    def _cover(self, via: Peer, now: float) -> None:
+    def _cover(self, via: Peer) -> None:
         """Let heartbeats count for leases, and pass them on, whose sender's changes have all come through `via`."""
         if not via.synced:
             del via.uncovered[:-64]  # an older one says nothing that a newer one does not
@@ -389,8 +337,6 @@ class Mesh:
             if peer.covered is not None and peer.covered.number >= beat.number:
                 continue
             peer.covered = beat
-            if not beat.address and peer.host:
-                beat = msgspec.structs.replace(beat, address=peer.host)
             self.passed_on.append(beat)
             incarnation, number = beat.acks.get(self.settings.name, ("", 0))
             if incarnation == self.incarnation and number in self._sent and self._sent[number] > peer.lease_at:

@@ -7,6 +7,7 @@ stores `effects.records` before it lets anything else of them, or any reply of t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from meeseeks.errors import InvalidRequest
@@ -23,6 +24,8 @@ from .submitter import Submitter
 __all__ = ["Endpoints", "NodeState"]
 
 _EXPIRE_BATCH = 500
+_SEQ_GAP = 1_000_000
+"""More than a node can change in the time for which writes may be unsynced."""
 
 
 class Endpoints:
@@ -36,14 +39,22 @@ class NodeState:
     """One node. `requests` has what clients may ask; the rest is here."""
 
     def __init__(
-        self, settings: Settings, incarnation: str, now: float, wall: float, endpoints: Endpoints | None = None
+        self,
+        settings: Settings,
+        incarnation: str,
+        now: float,
+        wall: float,
+        *,
+        endpoints: Endpoints | None = None,
+        boot: int = 0,
     ) -> None:
+        """`incarnation` names the life of its store; `boot` says how often that has been started before."""
         self.settings = settings
         self.incarnation = incarnation
         self.endpoints = endpoints or Endpoints()
         self.ledger = Ledger(settings, now, wall)
         self.table = self.ledger.table
-        self.mesh = Mesh(settings, incarnation, now)
+        self.mesh = Mesh(settings, incarnation, now, boot)
         self.owner = Owner(self.ledger, self.mesh)
         self.submitter = Submitter(self.ledger, self.mesh, self.owner)
         self.requests = Requests(self.ledger, self.mesh, self.owner, self.submitter)
@@ -56,6 +67,14 @@ class NodeState:
         self._published = {OWN: 0, ALL: 0}
         self._last_beat_at: float | None = None
         self._welcome = False
+
+    def restore(self, rows: Iterable[tuple[int, Record]], seq: int) -> None:
+        """Take over what the store has: (seq, record) in the order of seq, and the last seq. Before the first turn."""
+        for at, record in rows:
+            self.ledger.restore(record, at)
+        # A power cut may have taken the last changes, whose numbers are known to others: none of them is used again.
+        self.table.seq = seq + _SEQ_GAP
+        self._published = dict.fromkeys(self._published, self.table.seq)
 
     # --- a turn
 
@@ -70,7 +89,7 @@ class NodeState:
         """The turn ends: decide on all that changed, and say what is to be done."""
         self._upkeep()
         self.ledger.run_timers()
-        self.owner.on_renewed(self.mesh.renewed)
+        self.owner.starter.on_renewed(self.mesh.renewed)
         self.mesh.renewed.clear()
         self._settle()
         self.submitter.place_waiting()
@@ -196,7 +215,7 @@ class NodeState:
             name, spec, status = self.settings.name, record.spec, record.status
             mine = status.node == name and status.state in ("new", "running")
             if not mine:
-                self.owner.forget_line(jid, spec.pool)
+                self.owner.forget_line(jid)
             if spec.submit_node == name:
                 self.submitter.act(record)
             else:
@@ -213,8 +232,7 @@ class NodeState:
             links=self.mesh.links,
         )
         self._publish(effects, changed)
-        self.owner.acknowledge()
-        effects.orders, self.owner.orders = self.owner.orders, []
+        effects.orders = self.owner.take_orders()
         self.mesh.syncs, self.mesh.links, self.mesh.passed_on = [], [], []
         self.ledger.changed, self.ledger.ended = {}, {}
         return effects

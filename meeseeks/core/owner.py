@@ -7,7 +7,6 @@ lease whose deadlines go along with the order.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 from .effects import (
@@ -18,9 +17,7 @@ from .effects import (
     Kill,
     Order,
     PoolStatus,
-    Renew,
     SetSlots,
-    Start,
     Started,
     TaskKey,
 )
@@ -32,6 +29,7 @@ from .placement import CONFIG_POOL, fits
 from .pools import Pool, Task, Tasks
 from .record import Record, is_dead, is_lost
 from .settings import PoolSettings
+from .starter import Starter, key_of
 
 __all__ = ["Owner", "again_delay"]
 
@@ -52,12 +50,12 @@ class Owner:
         self.orders: list[Order] = []
         self.tasks = Tasks()
         self.pools: dict[str, Pool] = {}
+        self.starter = Starter(ledger, mesh, self.pools, self.tasks, self.orders)
         self.executor_ready = False
         self.stopping = False
         self.beat_due = False
         """Something changed that the others need before the next heartbeat."""
         self.unstored: list[TaskKey] = []
-        self._parked: dict[str, dict[str, None]] = {}  # lessor -> claimed jobs that wait for a lease of it
         self._delayed: dict[str, TaskKey] = {}
         self._prefetches: dict[str, int] = {}
         self.set_pools(ledger.settings.pools)
@@ -112,7 +110,7 @@ class Owner:
         elif phase is Phase.ASSIGNED:
             self.ledger.advance(record, Event.CLAIM)  # makes the job dirty again
         elif record.spec.hold:
-            self._unline(record)
+            self.forget_line(record.spec.id)
             self._drop_tasks(record.spec.id, "held")
         else:
             self._line_up(record)
@@ -125,12 +123,9 @@ class Owner:
                 continue
             self._order_kill(task, "the job was given to another node")
 
-    def forget_line(self, jid: str, pool: str) -> None:
+    def forget_line(self, jid: str) -> None:
         """The job is not ours any more, or not waiting any more."""
-        for one in self.pools.values() if pool not in self.pools else (self.pools[pool],):
-            one.ready.pop(jid, None)
-        for parked in self._parked.values():
-            parked.pop(jid, None)
+        self.starter.forget(jid)
         self._delayed.pop(jid, None)
 
     def _accepts(self, record: Record) -> bool:
@@ -140,7 +135,7 @@ class Owner:
         return record.status.active or not pool.settings.drain
 
     def _act_running(self, record: Record) -> None:
-        key = _key_of(record, record.status.start_count)
+        key = key_of(record, record.status.start_count)
         task = self.tasks.get(key)
         if task is None:
             if self.executor_ready:
@@ -153,12 +148,12 @@ class Owner:
             self._order_kill(task, f"node {self.ledger.name} stopped")
 
     def _act_killed(self, record: Record) -> None:
-        self._unline(record)
+        self.forget_line(record.spec.id)
         if not self._drop_tasks(record.spec.id, "killed"):
             self.ledger.advance(record, Event.KILL, error="killed", end_ts=self.ledger.wall)
 
     def _give_back(self, record: Record) -> None:
-        self._unline(record)
+        self.forget_line(record.spec.id)
         if not self._drop_tasks(record.spec.id, "given back"):
             self.ledger.advance(record, Event.BOUNCE)
 
@@ -170,11 +165,8 @@ class Owner:
             if name != record.spec.pool:
                 pool.ready.pop(jid, None)
         pool = self.pools[record.spec.pool]
-        if jid not in pool.ready and not any(jid in parked for parked in self._parked.values()):
+        if not self.starter.is_lined_up(jid, pool):
             pool.line_up(jid, self.ledger.now)
-
-    def _unline(self, record: Record) -> None:
-        self.forget_line(record.spec.id, "")
 
     def _drop_tasks(self, jid: str, why: str) -> bool:
         tasks = self.tasks.of_job(jid)
@@ -192,87 +184,22 @@ class Owner:
             grace = min(grace, 5.0)  # a node that is told to stop is gone within ten seconds
         self.orders.append(Kill(task.key, grace, why))
 
-    # --- starting
-
     def start_ready(self) -> None:
-        """Order as many tasks as there is room for. What can't start for want of a lease makes room for others."""
+        """Order as many tasks as there is room for."""
         if not self.executor_ready or self.stopping:
             return
+        self.starter.start_ready()
         for name, pool in self.pools.items():
-            while pool.ready and pool.has_room():
-                jid = next(iter(pool.ready))
-                del pool.ready[jid]
-                pool.ready_since = self.ledger.now
-                record = self.ledger.table.get(jid)
-                if record is not None and self._may_start(record, name):
-                    self._start(record, pool)
             if pool.prefetch != self._prefetches.get(name, 0):
                 self._prefetches[name] = pool.prefetch
                 self.beat_due = True
 
-    def _may_start(self, record: Record, pool: str) -> bool:
-        """Whether it still is what it was when it was lined up; and parks it if only its lease is missing."""
-        status = record.status
-        if phase_of(status) is not Phase.CLAIMED or status.node != self.ledger.name or record.spec.pool != pool:
-            return False
-        if is_dead(record) or record.spec.hold or self.tasks.of_job(record.spec.id):
-            return False
-        lessor = status.epoch[1]
-        if not status.leased or lessor == self.ledger.name:
-            return True
-        lease = self.mesh.lease(lessor)
-        if lease is not None and lease[0] > self.ledger.now:
-            return True
-        self._parked.setdefault(lessor, {})[record.spec.id] = None
-        return False
-
-    def _start(self, record: Record, pool: Pool) -> None:
-        spec, status = record.spec, record.status
-        key = _key_of(record, status.start_count + 1)
-        lessor = status.epoch[1] if status.leased and status.epoch[1] != self.ledger.name else None
-        lease = self.mesh.lease(lessor) if lessor is not None else None
-        self.tasks.add(Task(key, spec.pool, lessor))
-        pool.in_flight += 1
-        limits = [limit for limit in (spec.runtime or pool.settings.runtime,) if limit]
-        is_command = not isinstance(spec.args, dict)
-        self.orders.append(
-            Start(
-                key=key,
-                pool=spec.pool,
-                args=tuple(spec.args) if is_command else (),
-                env=self._env(record),
-                stdin=spec.stdin,
-                stdout=spec.stdout,
-                stderr=spec.stderr,
-                runtime=limits[0] if limits else None,
-                grace=pool.settings.grace,
-                config=spec.config if is_command else dict(spec.args),  # type: ignore[arg-type]
-                lessor=lessor,
-                start_by_at=lease[0] if lease is not None else None,
-                kill_at=lease[1] if lease is not None else None,
-            )
-        )
-
-    def _env(self, record: Record) -> dict[str, str]:
-        spec = record.spec
-        return {
-            "MEESEEKS_JOB_ID": spec.id,
-            "MEESEEKS_POOL": spec.pool,
-            "MEESEEKS_NODE": self.ledger.name,
-            "MEESEEKS_SUBMIT_NODE": spec.submit_node,
-            "MEESEEKS_TAGS": ",".join(spec.tags),
-        }
-
-    def on_renewed(self, lessors: set[str]) -> None:
-        """Leases were renewed: tell the executor, and let those start that waited for it."""
-        for lessor in sorted(lessors):
-            lease = self.mesh.lease(lessor)
-            if lease is None:
-                continue
-            if any(task.lessor == lessor for task in self.tasks):
-                self.orders.append(Renew(lessor, *lease))
-            for jid in self._parked.pop(lessor, {}):
-                self.ledger.dirty[jid] = None
+    def take_orders(self) -> list[Order]:
+        """The orders of this turn, with the ends that are stored now and that the executor may forget."""
+        orders = [*self.orders, *(Ack(key) for key in self.unstored)]
+        self.orders.clear()
+        self.unstored.clear()
+        return orders
 
     def rebalance(self, has_room: dict[str, int]) -> None:
         """Give back claimed jobs that wait in line here while other nodes have had free slots for their pool."""
@@ -370,10 +297,9 @@ class Owner:
         pool = self.pools.get(record.spec.pool)
         if pool is not None and event.start_ts is not None:
             pool.ended(max(0.0, event.end_ts - event.start_ts))
+        end = Event.SUCCEED if event.rc == 0 and event.error is None else Event.FAIL
         if is_dead(record):
             end = Event.KILL
-        else:
-            end = Event.SUCCEED if event.rc == 0 and event.error is None else Event.FAIL
         self._finish(
             record,
             end,
@@ -387,11 +313,6 @@ class Owner:
             output_node=self.ledger.name if event.spooled else None,
         )
 
-    def acknowledge(self) -> None:
-        """Once the ends of this turn are stored, the executor may forget them: to be called with the turn's orders."""
-        self.orders.extend(Ack(key) for key in self.unstored)
-        self.unstored.clear()
-
     def _finish(self, record: Record, end: Event, **facts: Any) -> None:
         """Write an end, and what follows from it on this node."""
         record = self.ledger.advance(record, end, **facts)
@@ -401,7 +322,7 @@ class Owner:
         delay = again_delay(record.status.fail_count if again is Event.RETRY else record.status.start_count)
         self.ledger.ended.pop(record.spec.id, None)
         record = self.ledger.advance(record, again)
-        key = _key_of(record, record.status.start_count + 1)
+        key = key_of(record, record.status.start_count + 1)
         self._delayed[record.spec.id] = key
 
         def due() -> None:
@@ -430,6 +351,3 @@ class Owner:
         run = status.start_count + (phase_of(status) is Phase.CLAIMED)
         return record if run == key.run else None
 
-
-def _key_of(record: Record, run: int) -> TaskKey:
-    return TaskKey(record.spec.id, record.status.generation, record.status.epoch, run)

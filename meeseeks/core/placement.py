@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from .effects import PoolStatus
 from .record import END_STATES, Record, is_lost
-from .settings import PoolSettings
 
-__all__ = ["CONFIG_POOL", "Candidate", "Loads", "Waiting", "fits", "has_room", "place", "pool_status"]
+__all__ = ["CONFIG_POOL", "Candidate", "Loads", "Waiting", "fits", "has_room", "place"]
 
 CONFIG_POOL = "__config"
 """A job for this pool is no command: its args are configuration, for its node to apply."""
@@ -35,19 +34,6 @@ class Candidate(NamedTuple):
 def fits(record: Record, node: str) -> bool:
     """Whether the spec lets the job run on this node."""
     return record.spec.node is None or record.spec.node == node
-
-
-def pool_status(settings: PoolSettings, *, wait: bool, running: int = 0, waiting: int = 0, prefetch: int = 0) -> PoolStatus:
-    """What a node tells the others of a pool."""
-    return PoolStatus(
-        slots=settings.slots,
-        running=running,
-        waiting=waiting,
-        hold=settings.hold,
-        drain=settings.drain,
-        prefetch=prefetch,
-        wait=wait,
-    )
 
 
 class Loads:
@@ -151,7 +137,7 @@ def place(
     """Pairs (job, node) for a group, as long as there is room. The caller assigns each job before it takes the next.
 
     Nodes with free slots come first, most free slots before fewer; then those whose slots are so short-lived that they
-    want a job in advance; full ones only where they said so (`wait_in_pool`). A held job takes no slot: any node will do.
+    want a job in advance; full ones only where they said so (`wait_in_pool`). A held job takes no slot: any node does.
     """
     pool, wish, held = group
     heap: list[tuple[tuple[float, ...], str, int, Candidate]] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from .placement import pool_status
 from .effects import PoolStatus, TaskKey
 from .settings import PoolSettings
 
@@ -102,6 +101,12 @@ class Pool:
 
     def status(self, wait: bool) -> PoolStatus:
         """What the others need to know."""
-        return pool_status(
-            self.settings, wait=wait, running=self.in_flight, waiting=len(self.ready), prefetch=2 * self.prefetch
+        return PoolStatus(
+            slots=self.settings.slots,
+            running=self.in_flight,
+            waiting=len(self.ready),
+            hold=self.settings.hold,
+            drain=self.settings.drain,
+            prefetch=2 * self.prefetch,
+            wait=wait,
         )

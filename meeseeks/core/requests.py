@@ -117,7 +117,7 @@ class Requests:
         changes = {key: value for key, value in fields.items() if getattr(spec, key) != value}
         if isinstance(changes.get("node"), list) or (changes.get("node") or "").endswith("*"):
             raise InvalidRequest(
-                f"node {changes['node']!r} names several nodes: that is for new jobs only, and {spec.id!r} is there already"
+                f"node {changes['node']!r} names several nodes: that is for new jobs only, and {spec.id!r} exists"
             )
         active = record.status.active and not is_lost(record)
         if active:

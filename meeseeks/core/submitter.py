@@ -134,14 +134,16 @@ class Submitter:
     def why_waiting(self, record: Record) -> str | None:
         """In words, why a job has not started yet; None if it has, or has ended."""
         spec, status = record.spec, record.status
-        phase = phase_of(status)
-        if status.state in END_STATES or phase is Phase.RUNNING:
+        phase, fresh = phase_of(status), spec.generation > status.generation
+        if not fresh and (status.state in END_STATES or phase is Phase.RUNNING):
             return None
-        if phase is not Phase.UNASSIGNED:
+        if phase is not Phase.UNASSIGNED and not fresh:
             return self._why_waiting_there(record, phase)
+        if not self._is_online(spec.submit_node):
+            return f"its submit node {spec.submit_node!r}, which assigns it, is offline"
+        if fresh and not is_over(record):
+            return f"its earlier run has not ended yet on node {status.node!r}"
         if spec.submit_node != self.ledger.name:
-            if not self.mesh.is_online(spec.submit_node, self.ledger.now):
-                return f"its submit node {spec.submit_node!r}, which assigns it, is offline"
             return f"submit node {spec.submit_node!r} has not assigned it yet"
         if spec.id in self._delayed:
             return "it is resubmitted after a short delay"
@@ -157,11 +159,20 @@ class Submitter:
         return f"all slots of pool {spec.pool!r} are taken"
 
     def _why_waiting_there(self, record: Record, phase: Phase) -> str | None:
-        spec, node = record.spec, record.status.node
-        if node is not None and node != self.ledger.name and not self.mesh.is_online(node, self.ledger.now):
+        spec, status, node = record.spec, record.status, record.status.node
+        assert node is not None
+        if not self._is_online(node):
             return f"node {node!r}, to which it is assigned, is offline"
         if phase is Phase.ASSIGNED:
             return f"assigned to node {node!r}"
         if spec.hold:
             return "held"
+        if status.leased and not self._is_online(status.epoch[1]):
+            return f"its submit node {status.epoch[1]!r}, without which it may not start, is offline"
+        pool = next((one.pool for one in self.candidates(spec.pool) if one.node == node), None)
+        if pool is not None and pool.hold:
+            return f"pool {spec.pool!r} of node {node!r} is on hold"
         return f"in line for a slot of pool {spec.pool!r} on node {node!r}"
+
+    def _is_online(self, node: str) -> bool:
+        return node == self.ledger.name or self.mesh.is_online(node, self.ledger.now)

@@ -38,7 +38,7 @@ class Table:
         self._log: list[tuple[int, str]] = []  # (seq, id) in order; an entry is stale once its job has a later seq
         self._index: dict[str, dict[str, dict[str, None]]] = {key: {} for key in _INDEXED}
         self._groups: dict[str, list[str]] = {}
-        self._ended: OrderedDict[str, float] = OrderedDict()  # id -> wall time of the last change of an ended job, oldest first
+        self._ended: OrderedDict[str, float] = OrderedDict()  # id -> wall time of an ended job's last change, in order
 
     def __len__(self) -> int:
         return len(self._records)
@@ -81,6 +81,17 @@ class Table:
         else:
             self._ended.pop(jid, None)
         return Change(before, after)
+
+    def restore(self, record: Record, seq: int) -> None:
+        """Take a record over from an earlier life, with the seq that it had there. To be called in the order of seq."""
+        jid = record.spec.id
+        self.seq = max(self.seq, seq)
+        self._records[jid] = record
+        self._seqs[jid] = seq
+        self._log.append((seq, jid))
+        self._reindex(None, record)
+        if view_state(record) in END_STATES:
+            self._ended[jid] = max(record.spec.ts, record.status.ts)
 
     def changes_since(self, seq: int, limit: int | None = None) -> tuple[list[Record], int]:
         """The records changed after `seq`, oldest change first, and the seq that they reach.

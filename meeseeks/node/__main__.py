@@ -1,4 +1,4 @@
-"""`python -m meeseeks.node [FILE…] [key=value…] [--join HOST[:PORT]]…`: what `mks node` does, without the rest of it."""
+"""`python -m meeseeks.node [FILE…] [key=value…] [--join HOST[:PORT]]…`: what `mks node` does."""
 
 from __future__ import annotations
 

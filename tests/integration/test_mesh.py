@@ -192,6 +192,7 @@ def test_a_job_with_retries_moves_on_when_its_node_is_lost(mesh_of: MeshOf, tmp_
                                config={"cwd": str(tmp_path)})
         info = wait_until(lambda: (found := client.query(jid))["state"] == "running" and found)
         first = {"b": b, "c": c}[info["node"]]
+        wait_until(lambda: (tmp_path / "marks").exists() and (tmp_path / "marks").read_text() == "x\n")
         first.kill()
         first.sweep()
         info = wait_until(

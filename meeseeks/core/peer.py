@@ -1,0 +1,65 @@
+"""Another node, as one node knows it: who it is, when it was heard, and how far its stream was followed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from .effects import OWN, Beat
+from .record import Record
+
+__all__ = ["NEVER_AT", "TAIL_LENGTH", "Peer"]
+
+NEVER_AT = float("-inf")
+TAIL_LENGTH = 10_000
+"""How many of a peer's last changes are remembered as its own, for those who missed them when it died."""
+
+
+class Peer:
+    """Another node: what is known of it, and the stream of it that is followed (if `linked`)."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.incarnation = ""
+        self.former: set[str] = set()
+        self.beat: Beat | None = None
+        self.heard_at = NEVER_AT
+        self.direct_at = NEVER_AT
+        self.via = ""
+        """The linked peer through which its last heartbeat came first: the way to it."""
+        self.covered: Beat | None = None
+        self.lease_at = NEVER_AT
+        # the stream
+        self.linked = False
+        self.topic = OWN
+        self.host = ""
+        self.port = 0
+        self.pub_port = 0
+        self.applied = 0  # everything on the followed topic up to this seq of the peer is in our table
+        self.complete = 0  # so is everything that the peer had applied itself, of whatever node, up to this seq
+        self.synced = False
+        self.asked_at = NEVER_AT
+        self.dialled_at = NEVER_AT
+        self.uncovered: list[tuple[int, Beat]] = []  # heartbeats that wait until `applied` reaches a seq
+        self.tail: deque[tuple[int, str]] = deque(maxlen=TAIL_LENGTH)  # (its seq, job id) of its last changes
+        self.tail_from = 0  # the tail is whole for those who stand at this seq or later
+
+    def reborn(self, incarnation: str) -> None:
+        """It began a new life: its numbers start afresh."""
+        if self.incarnation:
+            self.former.add(self.incarnation)
+        self.incarnation = incarnation
+        self.beat = self.covered = None
+        self.lease_at = NEVER_AT
+        self.applied = self.complete = self.tail_from = 0
+        self.synced = False
+        self.asked_at = NEVER_AT
+        self.uncovered.clear()
+        self.tail.clear()
+
+    def remember(self, seq: int, records: Iterable[Record]) -> None:
+        """Note changes as this peer's own."""
+        for record in records:
+            if len(self.tail) == TAIL_LENGTH:
+                self.tail_from = self.tail[0][0]
+            self.tail.append((seq, record.spec.id))

@@ -1,0 +1,118 @@
+"""Which claimed jobs are handed to the executor, and when: slots, holds, and fresh leases.
+
+A leased job that has no fresh lease is parked until one comes, and does not keep others from its slot.
+"""
+
+from __future__ import annotations
+
+from .effects import Order, Renew, Start, TaskKey
+from .ledger import Ledger
+from .lifecycle import Phase, phase_of
+from .mesh import Mesh
+from .pools import Pool, Task, Tasks
+from .record import Record, is_dead
+
+__all__ = ["Starter", "key_of"]
+
+
+def key_of(record: Record, run: int) -> TaskKey:
+    """The name of one start of a job, in the assignment that its status tells of."""
+    return TaskKey(record.spec.id, record.status.generation, record.status.epoch, run)
+
+
+class Starter:
+    """Turns claimed jobs into orders. Pools, tasks and orders are its owner's."""
+
+    def __init__(self, ledger: Ledger, mesh: Mesh, pools: dict[str, Pool], tasks: Tasks, orders: list[Order]) -> None:
+        self.ledger = ledger
+        self.mesh = mesh
+        self.pools = pools
+        self.tasks = tasks
+        self.orders = orders
+        self._parked: dict[str, dict[str, None]] = {}  # lessor -> claimed jobs that wait for a lease of it
+
+    def is_lined_up(self, jid: str, pool: Pool) -> bool:
+        """Whether the job waits for a slot of this pool, or for a lease."""
+        return jid in pool.ready or any(jid in parked for parked in self._parked.values())
+
+    def forget(self, jid: str) -> None:
+        """The job is not ours any more, or is not to be started now."""
+        for pool in self.pools.values():
+            pool.ready.pop(jid, None)
+        for parked in self._parked.values():
+            parked.pop(jid, None)
+
+    def start_ready(self) -> None:
+        """Order as many tasks as there is room for. What can't start for want of a lease makes room for others."""
+        for name, pool in self.pools.items():
+            while pool.ready and pool.has_room():
+                jid = next(iter(pool.ready))
+                del pool.ready[jid]
+                pool.ready_since = self.ledger.now
+                record = self.ledger.table.get(jid)
+                if record is not None and self._may_start(record, name):
+                    self._start(record, pool)
+
+    def _may_start(self, record: Record, pool: str) -> bool:
+        """Whether it still is what it was when it was lined up; and parks it if only its lease is missing."""
+        status = record.status
+        if phase_of(status) is not Phase.CLAIMED or status.node != self.ledger.name or record.spec.pool != pool:
+            return False
+        if is_dead(record) or record.spec.hold or self.tasks.of_job(record.spec.id):
+            return False
+        lessor = status.epoch[1]
+        if not status.leased or lessor == self.ledger.name:
+            return True
+        lease = self.mesh.lease(lessor)
+        if lease is not None and lease[0] > self.ledger.now:
+            return True
+        self._parked.setdefault(lessor, {})[record.spec.id] = None
+        return False
+
+    def _start(self, record: Record, pool: Pool) -> None:
+        spec, status = record.spec, record.status
+        key = key_of(record, status.start_count + 1)
+        lessor = status.epoch[1] if status.leased and status.epoch[1] != self.ledger.name else None
+        lease = self.mesh.lease(lessor) if lessor is not None else None
+        self.tasks.add(Task(key, spec.pool, lessor))
+        pool.in_flight += 1
+        limits = [limit for limit in (spec.runtime or pool.settings.runtime,) if limit]
+        is_command = not isinstance(spec.args, dict)
+        self.orders.append(
+            Start(
+                key=key,
+                pool=spec.pool,
+                args=tuple(spec.args) if is_command else (),
+                env=self._env(record),
+                stdin=spec.stdin,
+                stdout=spec.stdout,
+                stderr=spec.stderr,
+                runtime=limits[0] if limits else None,
+                grace=pool.settings.grace,
+                config=spec.config if is_command else dict(spec.args),  # type: ignore[arg-type]
+                lessor=lessor,
+                start_by_at=lease[0] if lease is not None else None,
+                kill_at=lease[1] if lease is not None else None,
+            )
+        )
+
+    def _env(self, record: Record) -> dict[str, str]:
+        spec = record.spec
+        return {
+            "MEESEEKS_JOB_ID": spec.id,
+            "MEESEEKS_POOL": spec.pool,
+            "MEESEEKS_NODE": self.ledger.name,
+            "MEESEEKS_SUBMIT_NODE": spec.submit_node,
+            "MEESEEKS_TAGS": ",".join(spec.tags),
+        }
+
+    def on_renewed(self, lessors: set[str]) -> None:
+        """Leases were renewed: tell the executor, and let those start that waited for it."""
+        for lessor in sorted(lessors):
+            lease = self.mesh.lease(lessor)
+            if lease is None:
+                continue
+            if any(task.lessor == lessor for task in self.tasks):
+                self.orders.append(Renew(lessor, *lease))
+            for jid in self._parked.pop(lessor, {}):
+                self.ledger.dirty[jid] = None
