@@ -1,10 +1,11 @@
-"""A ROUTER that a test answers by hand: for what a node does only when it is broken, slow or gone; and meshes of real nodes."""
+"""A ROUTER that a test answers by hand, for what a node does only when it is broken or gone; and real meshes."""
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -74,6 +75,19 @@ def other_stub() -> Iterator[Stub]:
     one = Stub("other").open()
     yield one
     one.close()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """A port on which nobody listens."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
 
 
 class Place:

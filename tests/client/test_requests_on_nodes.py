@@ -11,9 +11,10 @@ from meeseeks import InvalidRequest, RequestTimeout
 from tests.support.wait import wait_until
 
 JOBINFO = (
-    "id pool args node stdin stdout stderr runtime hold restart retries resubmit config tags state submit_node active "
-    "rc error stdout_data stderr_data ts seq submit_ts start_ts end_ts start_count fail_count"
-).split()
+    *("id", "pool", "args", "node", "stdin", "stdout", "stderr", "runtime", "hold", "restart", "retries", "resubmit"),
+    *("config", "tags", "state", "submit_node", "active", "rc", "error", "stdout_data", "stderr_data", "ts", "seq"),
+    *("submit_ts", "start_ts", "end_ts", "start_count", "fail_count"),
+)
 
 
 def test_submit_runs_a_job_on_the_node_that_was_asked_for(client, place):

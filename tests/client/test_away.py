@@ -1,0 +1,144 @@
+"""What a Client does while its node is away: stopped and started again, frozen, or gone for good."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from meeseeks import Client, NodeUnreachable, RequestTimeout
+from meeseeks.client.notify import notify_when_over
+from tests.support.wait import wait_until
+
+
+def test_what_was_submitted_while_the_node_was_away_runs_once(mesh_of, tmp_path):
+    (node,) = mesh_of(1, **{"pools.p.slots": 8})
+    marks = tmp_path / "marks"
+    with node.client(refresh=1, timeout=30) as cached:
+        cached.wait()
+        node.stop()
+        jobs = [
+            next(iter(cached.submit_job(pool="p", args=["sh", "-c", f"echo $MEESEEKS_JOB_ID >> {marks}"])))
+            for _ in range(50)
+        ]
+        assert {info["state"] for info in cached.get(jobs).values()} == {"new"}
+        node.restart()
+        ended = cached.wait_for(jobs, 60)
+    assert {info["state"] for info in ended.values()} == {"done"}
+    assert Counter(marks.read_text().split()) == Counter(jobs)
+
+
+def test_nothing_is_lost_or_doubled_while_the_node_restarts_under_load(mesh_of, tmp_path):
+    # The jobs run on a; b, which takes them, is restarted, and gets its table back from a.
+    a, b = mesh_of(2, per_node={"a": {"pools.p.slots": 8}, "b": {"pools.p.slots": None}})
+    marks = tmp_path / "marks"
+    jobs: list[str] = []
+    enough = threading.Event()
+
+    def work() -> None:
+        args = ["sh", "-c", f"echo $MEESEEKS_JOB_ID >> {marks}"]
+        while not enough.wait(0.002):
+            jobs.extend(cached.submit_job(pool="p", args=args))
+
+    with b.client(refresh=1, timeout=60) as cached:
+        cached.wait()
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            wait_until(lambda: len(jobs) > 50, 30)
+            b.stop()
+            had = len(jobs)
+            wait_until(lambda: len(jobs) > had + 20, 30)
+            b.restart()
+            had = len(jobs)
+            wait_until(lambda: len(jobs) > had + 20, 30)
+        finally:
+            enough.set()
+            thread.join()
+        ended = cached.wait_for(jobs, 60)
+    assert Counter(info["state"] for info in ended.values()) == {"done": len(jobs)}
+    assert Counter(marks.read_text().split()) == Counter(jobs)
+
+
+def test_a_kill_that_was_written_while_the_node_was_away_is_obeyed(mesh_of):
+    a, b = mesh_of(2, per_node={"a": {"pools.p.slots": 8}, "b": {"pools.p.slots": None}})
+    with b.client(refresh=1, timeout=30) as cached, a.client() as client:
+        jid = next(iter(cached.submit_job(pool="p", args=["sleep", "60"])))
+        wait_until(lambda: cached.get_job(jid)["state"] == "running", 30)
+        b.stop()
+        assert cached.kill_jobs(jid)["state"] == "killed"
+        assert client.query(jid)["state"] == "running"
+        b.restart()
+        assert cached.wait_for(jid, 30)[jid]["state"] == "killed"
+
+
+def test_requests_wait_for_a_node_that_is_restarted(mesh_of):
+    (node,) = mesh_of(1)
+    with node.client(timeout=30) as client:
+        client.nodes()
+        node.stop()
+        restart = threading.Thread(target=node.restart)
+        restart.start()
+        try:
+            assert list(client.nodes()) == ["a"]
+        finally:
+            restart.join()
+
+
+def test_a_node_that_is_gone_is_told_by_name_and_address(mesh_of):
+    (node,) = mesh_of(1)
+    with node.client(timeout=0.5) as client:
+        client.nodes()
+        node.stop()
+        with pytest.raises(NodeUnreachable) as caught:
+            client.nodes()
+    assert f"node a at {node.endpoint}" in str(caught.value)
+    assert "refused" in str(caught.value)
+
+
+def test_a_frozen_node_is_told_and_used_again_when_it_thaws(mesh_of):
+    (node,) = mesh_of(1)
+    with node.client(timeout=0.5) as client:
+        client.nodes()
+        node.freeze()
+        try:
+            began = time.monotonic()
+            with pytest.raises(RequestTimeout) as caught:
+                client.ls()
+            assert time.monotonic() - began < 10
+        finally:
+            node.thaw()
+        assert str(caught.value) == f"node a at {node.endpoint} did not answer 'ls' within 0.5 s"
+        wait_until(lambda: _answers(client), 20)
+
+
+def _answers(client: Client) -> bool:
+    try:
+        return client.ls() == []
+    except RequestTimeout:
+        return False
+
+
+def test_a_service_goes_on_through_the_next_node_of_its_list(mesh_of):
+    a, b = mesh_of(2, per_node={"a": {"pools.p.slots": 0}})
+    told: queue.Queue[str] = queue.Queue()
+    # The jobs are a's own: nothing of them is lost with b.
+    with a.client() as client, Client([b.endpoint, a.endpoint], refresh=1) as cached:
+        assert cached._channel.link.address.port == b.port
+        held = client.submit_many([{"pool": "p", "args": ["true"], "hold": True, "node": "a"}] * 100)
+        cached.wait()
+        for jid in held:
+            notify_when_over(cached, [jid], told.put, jid)
+        b.kill()
+        b.sweep()
+        for jid in held:
+            cached.submit_job(id=jid, hold=False)
+        assert sorted(told.get(timeout=60) for _ in held) == sorted(held)
+        assert told.empty()
+        assert cached._channel.link.address.port == a.port
+        new = next(iter(cached.submit_job(pool="p", args=["true"], node="a")))
+        assert cached.wait_for(new, 30)[new]["state"] == "done"
+        assert sorted(cached.list_jobs(state="done")) == sorted([*held, new])

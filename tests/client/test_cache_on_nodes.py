@@ -1,0 +1,184 @@
+"""Every cached method of API.md against real nodes: one, three in a line with the client at the far end, a cycle."""
+
+from __future__ import annotations
+
+import base64
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from meeseeks import Client, InvalidRequest, NodeUnreachable, RequestTimeout
+from tests.support.wait import wait_until
+
+
+def test_submit_job_shows_at_once_and_runs(cached, place):
+    for name in place.names:
+        ((jid, info),) = cached.submit_job(pool="p", args=["sh", "-c", "echo $MEESEEKS_NODE"], node=name).items()
+        assert (info["state"], cached.get_job(jid)["id"]) == ("new", jid)
+        done = cached.wait_for(jid, 30)[jid]
+        assert (done["state"], done["rc"], done["node"], done["submit_node"]) == ("done", 0, name, place.far.name)
+        assert base64.b64decode(done["stdout_data"]).decode().strip() == name
+
+
+def test_submit_job_for_several_nodes_gives_the_ids_of_the_node(cached, place):
+    jobs = cached.submit_job(pool="p", args=["true"], node="*")
+    assert sorted(info["node"] for info in jobs.values()) == place.names
+    assert sorted(cached.get(list(jobs))) == sorted(jobs)
+    assert {info["state"] for info in cached.wait_for(jobs, 30).values()} == {"done"}
+
+
+def test_submit_job_changes_a_job(cached, tag):
+    cached.submit_job(id=tag, pool="held", args=["true"])
+    cached.wait()
+    assert cached.submit_job(id=tag, tags=[tag])[tag]["tags"] == [tag]
+    assert cached.list_jobs(tag=tag) == [tag]
+    cached.wait()
+    assert cached.query(tag)["tags"] == [tag]
+    assert cached.get_job(tag)["tags"] == [tag]
+    cached.kill_jobs(tag)
+
+
+def test_list_jobs_get_job_and_get(cached, tag):
+    jids = [next(iter(cached.submit_job(pool="held", args=["true"], tags=[tag]))) for _ in range(3)]
+    assert sorted(cached.list_jobs(tag=tag)) == sorted(jids)
+    assert cached.list_jobs(tag=tag, state="done") == []
+    assert cached.get_job("no such job") is False
+    assert sorted(cached.get([*jids[:2], "no such job"])) == sorted(jids[:2])
+    assert sorted(cached.get(tag=tag, pool="hel*")) == sorted(jids)
+    cached.wait()
+    assert {jid: _without_reason(info) for jid, info in cached.query(tag=tag).items()} == {
+        jid: _without_reason(info) for jid, info in cached.get(tag=tag).items()
+    }
+    with pytest.raises(InvalidRequest):
+        cached.list_jobs(colour="green")
+    cached.kill_jobs(tag=tag)
+
+
+def _without_reason(info):
+    # Why a job waits is computed by the node that is asked; seq is exact to the broadcast, not to the job.
+    return {key: value for key, value in info.items() if key not in ("reason", "seq")}
+
+
+def test_kill_jobs_by_id_ids_and_filters(cached, tag):
+    jids = [next(iter(cached.submit_job(pool="p", args=["sleep", "60"], tags=[tag]))) for _ in range(4)]
+    wait_until(lambda: cached.list_jobs(tag=tag, state="running"), 30)
+    assert cached.kill_jobs(jids[0])["state"] == "killed"
+    assert cached.kill_jobs("no such job") is False
+    assert list(cached.kill_jobs([jids[1], "no such job"])) == [jids[1]]
+    assert {info["state"] for info in cached.kill_jobs(tag=tag).values()} == {"killed"}
+    ended = cached.wait_for(jids, 30)
+    assert {(info["state"], info["active"]) for info in ended.values()} == {("killed", False)}
+    assert {info["state"] for info in cached.query(jids).values()} == {"killed"}
+
+
+def test_get_nodes_and_get_pools_equal_what_the_node_says(cached, client, place):
+    assert sorted(cached.get_nodes()) == place.names
+    assert cached.get_nodes()[place.far.name].keys() == client.nodes()[place.far.name].keys()
+    wait_until(lambda: cached.get_pools() == client.pools(), 15, lambda: (cached.get_pools(), client.pools()))
+    client.request({"config": {"pools": {"p": {"slots": 7}}}})
+    wait_until(lambda: cached.get_pools()["p"][place.far.name] == 7, 15, cached.get_pools)
+    client.request({"config": {"pools": {"p": {"slots": 4}}}})
+
+
+def test_wait_returns_when_the_node_has_all_that_was_written(cached, client, tag):
+    for _ in range(200):
+        cached.submit_job(pool="held", args=["true"], tags=[tag])
+    cached.wait()
+    assert len(client.ls(tag=tag)) == 200
+    client.kill(tag=tag)
+    cached.wait()
+    assert cached.list_jobs(tag=tag, state="killed") == cached.list_jobs(tag=tag)
+
+
+def test_a_change_on_any_node_comes_by_push(place, tag):
+    # `poll` and `refresh` are far away: nothing but a broadcast can bring it in time.
+    with place.far.client(refresh=50, poll=100, expire=200) as cached, place.near.client() as near:
+        assert cached.list_jobs(tag=tag) == []
+        wait_until(lambda: cached._channel.link.is_followed, 15)
+        jid = next(iter(near.submit(pool="held", args=["true"], tags=[tag])))
+        wait_until(lambda: cached.list_jobs(tag=tag) == [jid], 15)
+        near.submit(id=jid, tags=[tag, "more"])
+        wait_until(lambda: cached.get_job(jid)["tags"] == [tag, "more"], 15)
+        near.kill(jid)
+        assert cached.wait_for(jid, 15)[jid]["state"] == "killed"
+
+
+def test_a_rerun_of_an_ended_job(cached):
+    jid = next(iter(cached.submit_job(pool="p", args=["true"])))
+    assert cached.wait_for(jid, 30)[jid]["generation"] == 1
+    assert cached.submit_job(id=jid, state="new")[jid]["state"] == "new"
+    again = cached.wait_for(jid, 30)[jid]
+    assert (again["state"], again["generation"]) == ("done", 2)
+
+
+@pytest.mark.parametrize("spec", [{"pool": "p"}, {"args": ["true"]}, {"pool": "p", "args": [1]}, {"colour": "green"}])
+def test_a_wrong_jobspec_is_refused_at_once(cached, spec):
+    before = sorted(cached.list_jobs())
+    with pytest.raises(InvalidRequest):
+        cached.submit_job(**spec)
+    assert sorted(cached.list_jobs()) == before
+
+
+def test_long_output_is_fetched_once_for_that_job(cached, place):
+    size = 20_000
+    args = ["sh", "-c", f"head -c {size} /dev/zero | tr '\\0' x"]
+    jid = next(iter(cached.submit_job(pool="p", args=args, node="a")))
+    cached.wait_for(jid, 30)
+    assert cached.get([jid])[jid]["stdout_data"] is None
+    assert base64.b64decode(cached.get_job(jid)["stdout_data"]) == b"x" * size
+    assert cached.get([jid])[jid]["stdout_data"] is not None
+
+
+def test_ended_jobs_expire_from_the_cache_and_are_found_by_wait_for(place):
+    with place.far.client(refresh=0.05, poll=0.1, expire=0.3) as cached:
+        jid = next(iter(cached.submit_job(pool="p", args=["true"])))
+        cached.wait_for(jid, 30)
+        wait_until(lambda: cached.get_job(jid) is False, 15)
+        assert cached.wait_for(jid, 30)[jid]["state"] == "done"
+
+
+def test_wait_for_a_job_that_the_push_has_not_brought_yet(cached, tag):
+    jobs = cached.submit_many([{"pool": "p", "args": ["true"], "tags": [tag]}] * 20)
+    ended = cached.wait_for(jobs, 30)
+    assert {info["state"] for info in ended.values()} == {"done"}
+    assert cached.wait_for("no such job", 10) == {"no such job": False}
+
+
+def test_eight_threads_write_and_read(cached, tag):
+    def work(number: int) -> None:
+        mine = f"{tag}-{number}"
+        jids = []
+        for _ in range(10):
+            jids += cached.submit_job(pool="p", args=["true"], tags=[mine])
+            assert cached.get_job(jids[-1])
+        assert sorted(cached.list_jobs(tag=mine)) == sorted(jids)
+        cached.kill_jobs(jids[0])
+        ended = cached.wait_for(jids, 60)
+        assert all(not info["active"] for info in ended.values())
+        cached.wait()
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(work, number) for number in range(8)]:
+            future.result()
+
+
+def test_close_delivers_what_was_written(place, client, tag):
+    cached = place.far.client(refresh=1)
+    for _ in range(100):
+        cached.submit_job(pool="held", args=["true"], tags=[tag])
+    cached.close()
+    assert len(client.ls(tag=tag)) == 100
+    client.kill(tag=tag)
+
+
+def test_reading_a_cache_without_a_node_ends_by_the_deadline(free_port):
+    cached = Client("127.0.0.1", free_port(), timeout=0.3, refresh=1)
+    began = time.monotonic()
+    for call in (cached.list_jobs, cached.get_nodes, cached.wait):
+        with pytest.raises(NodeUnreachable, match="refused"):
+            call()
+    assert time.monotonic() - began < 10
+    cached.submit_job(pool="p", args=["true"])
+    with pytest.raises(RequestTimeout, match="closed with 1 jobs"):
+        cached.close()
