@@ -152,7 +152,8 @@ class Submitter:
             return f"node {spec.node!r} is not online, or has no pool {spec.pool!r}"
         if not fitting:
             return f"no online node has pool {spec.pool!r}"
-        if all(candidate.pool.drain for candidate in fitting):
+        fitting = [candidate for candidate in fitting if not candidate.pool.drain]
+        if not fitting:
             return f"pool {spec.pool!r} is drained"
         if any(has_room(candidate, self.ledger.loads.jobs[candidate.node, spec.pool]) for candidate in fitting):
             return "it is being assigned"

@@ -111,6 +111,10 @@ class Checks:
             status = row[1].status if row is not None else None
             if status is None or (status.generation, status.epoch, status.start_count) < key[1:]:
                 self.job(key.job).excused = f"{node.name} lost its last second"
+            elif (status.generation, status.epoch, status.start_count) == key[1:] and status.state == "running":
+                # Nobody but the executor knew how it ended: it counts as failed.
+                for run in self.job(key.job).runs:
+                    run.ok = run.ok and run.key != key
 
     def on_gone(self, node: SimNode) -> None:
         """A node will not come back."""

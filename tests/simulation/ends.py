@@ -46,7 +46,8 @@ def _problems(nodes: list[SimNode], job: Job, records: list[Record | None]) -> l
             found.append(f"it was killed, and runs on {run.node}: {run.key}")
         elif first.status.state != "running" or first.status.node != run.node:
             found.append(f"it runs on {run.node}, and the tables say {_short(first)}")
-    if any(killed > first.spec.killed_generation for node, killed in job.kills.items() if node in up and not job.excused):
+    kills = [] if job.excused else [killed for node, killed in job.kills.items() if node in up]
+    if any(killed > first.spec.killed_generation for killed in kills):
         found.append("an acknowledged kill is forgotten")
     if view_state(first) in END_STATES:
         if first.status.active and first.status.node in up and not alive:

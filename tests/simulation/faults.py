@@ -131,8 +131,18 @@ class Faults:
 
     # --- the end
 
+    def _join_elsewhere(self) -> None:
+        """Where the one node is gone that others were told to join, their people name another one to them."""
+        up = [node.index for node in self.world.nodes if not node.gone]
+        if self.world.plan.discover:
+            for index in up[1:]:
+                fixed = self.world.fixed[index]
+                if fixed and all(self.world.nodes[other].gone for other in fixed):
+                    fixed.append(up[0])
+
     def heal(self) -> None:
         """All is repaired, but what is gone for good."""
+        self._join_elsewhere()
         for number in list(self._cuts):
             self._mend(number)
         self.slow.clear()
