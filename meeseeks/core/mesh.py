@@ -54,6 +54,8 @@ class Mesh:
                 raise InvalidRequest(f"node {name!r} is this node itself")
             raise InvalidRequest(f"this mesh has a node named {name!r} already: give each node its own `name`")
         peer = self.peers.get(name)
+        if peer is not None and incarnation in peer.former:
+            raise InvalidRequest(f"node {name!r} has begun a new life since: this hello is of an earlier one")
         if peer is not None and incarnation != peer.incarnation and self.is_alive(name, now):
             raise InvalidRequest(
                 f"this mesh has a node named {name!r} already, at {peer.host}:{peer.port}: "
@@ -147,9 +149,9 @@ class Mesh:
     def tails(self, now: float) -> dict[str, tuple[str, int]]:
         """How far each silent peer was followed."""
         return {
-            peer.name: (peer.incarnation, peer.applied)
+            peer.name: (peer.incarnation, peer.reach)
             for peer in self.peers.values()
-            if peer.applied and not self.is_alive(peer.name, now)
+            if peer.reach and not self.is_alive(peer.name, now)
         }
 
     def sees(self, now: float) -> tuple[str, ...]:
@@ -168,7 +170,7 @@ class Mesh:
             since = 0
         if since < peer.tail_from:
             return None
-        return list(dict.fromkeys(jid for seq, jid in peer.tail if seq > since)), peer.incarnation, peer.applied
+        return list(dict.fromkeys(jid for seq, jid in peer.tail if seq > since)), peer.incarnation, peer.reach
 
     # --- what this node may conclude
 
@@ -300,8 +302,8 @@ class Mesh:
             return
         # Which of two lives of a silent node came later can't be told: another one than ours is asked for only once.
         peer = self.peers.get(snapshot.origin) or self._peer(snapshot.origin, snapshot.incarnation)
-        if snapshot.incarnation == peer.incarnation and snapshot.since <= peer.applied < snapshot.seq:
-            peer.applied = snapshot.seq
+        # It may have gaps itself, so it does not count as applied; but it can be told to others in turn.
+        if snapshot.incarnation == peer.incarnation and peer.reach < snapshot.seq:
             peer.remember(snapshot.seq, snapshot.records)
 
     def _hear(self, via: Peer, beat: Beat, seq: int, now: float) -> None:

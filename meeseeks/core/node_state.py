@@ -177,7 +177,7 @@ class NodeState:
         if tail is None:  # too long ago: the most recent of all is the best that is left
             records, _ = self.table.changes_since(max(0, self.table.seq - 20_000))
             peer = self.mesh.peers[origin]
-            life, seq = peer.incarnation, peer.applied
+            life, seq = peer.incarnation, peer.reach
         else:
             ids, life, seq = tail
             records = [record for jid in ids if (record := self.table.get(jid)) is not None]

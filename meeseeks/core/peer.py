@@ -44,6 +44,11 @@ class Peer:
         self.tail: deque[tuple[int, str]] = deque(maxlen=TAIL_LENGTH)  # (its seq, job id) of its last changes
         self.tail_from = 0  # the tail is whole for those who stand at this seq or later
 
+    @property
+    def reach(self) -> int:
+        """The last seq of it that anything was heard of, be there a gap before it or not."""
+        return max(self.applied, self.tail[-1][0]) if self.tail else self.applied
+
     def reborn(self, incarnation: str) -> None:
         """It began a new life: its numbers start afresh."""
         if self.incarnation:

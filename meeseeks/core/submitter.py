@@ -39,11 +39,8 @@ class Submitter:
             self.waiting.remove(record.spec.id)
         if phase is Phase.UNASSIGNED:
             self._act_unassigned(record)
-        elif status.state in END_STATES:
-            if followup(record) is Event.RESUBMIT:
-                self._resubmit(record)
-        elif status.node != self.ledger.name and status.node is not None and self._is_gone(status.node):
-            self._judge(record)
+        elif status.state in END_STATES and followup(record) is Event.RESUBMIT:
+            self._resubmit(record)
 
     def _act_unassigned(self, record: Record) -> None:
         jid = record.spec.id
@@ -69,16 +66,17 @@ class Submitter:
     # --- lost nodes
 
     def judge_lost_nodes(self) -> None:
-        """Look for live jobs on nodes that have been silent for `lost_after`. Costs nodes, and jobs of lost nodes."""
+        """Look for live jobs on nodes that have been silent for `lost_after`. Costs nodes, and jobs of lost nodes.
+
+        Once a heartbeat, not with each change: a node whose changes come through, and whose heartbeats do not, refutes
+        each loss at once.
+        """
         for node in self.ledger.loads.nodes():
-            if node != self.ledger.name and self._is_gone(node):
+            if node != self.ledger.name and self.mesh.is_lost(node, self.ledger.now):
                 for jid in self.ledger.loads.on(node):
                     record = self.ledger.table.get(jid)
                     if record is not None and record.spec.submit_node == self.ledger.name:
                         self._judge(record)
-
-    def _is_gone(self, node: str) -> bool:
-        return self.mesh.is_lost(node, self.ledger.now)
 
     def _judge(self, record: Record) -> None:
         spec, status = record.spec, record.status
