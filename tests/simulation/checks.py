@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from meeseeks.core.effects import Effects, TaskKey
 from meeseeks.core.lifecycle import phase_of
-from meeseeks.core.record import Record, StatusKey
+from meeseeks.core.record import RUNNING, Record, StatusKey
 
 from .ends import problems_of
 from .invariants import broken_invariants
@@ -109,8 +109,12 @@ class Checks:
         for key in (*executor.lost, *executor.exited) if executor is not None else ():
             row = node.disk.rows.get(key.job)
             status = row[1].status if row is not None else None
+            job = self.job(key.job)
             if status is None or (status.generation, status.epoch, status.start_count) < key[1:]:
-                self.job(key.job).excused = f"{node.name} lost its last second"
+                job.excused = f"{node.name} lost its last second"
+            elif status.state == RUNNING:  # how it ended was not on disk: it counts as failed
+                for run in job.runs:
+                    run.ok &= run.key != key
             elif (status.generation, status.epoch, status.start_count) == key[1:] and status.state == "running":
                 # Nobody but the executor knew how it ended: it counts as failed.
                 for run in self.job(key.job).runs:
