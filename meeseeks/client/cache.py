@@ -20,7 +20,7 @@ from meeseeks.core.record import END_STATES, NEW, Record, jobinfo, merge, view_s
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
-from .writes import Write, check_change, overlaid, provisional, refused
+from .writes import Outbox, Write, check_change, overlaid, provisional, refused
 
 __all__ = ["Cache", "Info", "Watcher", "is_final"]
 
@@ -57,10 +57,10 @@ class Cache:
         self._table = Table()
         self._seqs: dict[str, int] = {}
         self._truth: dict[str, Record] = {}  # the node's record of jobs that are shown otherwise
-        self._writes: dict[int, Write] = {}  # not settled, in the order in which they were made
-        self._of_job: dict[str, list[Write]] = {}
+        self._outbox = Outbox()
         self._watchers: dict[str, list[Watcher]] = {}
         self._missing: set[str] = set()
+        self._vanished: dict[str, int] = {}  # jobs that a node forgot -> full checks since then
         self._outputs: dict[str, tuple[object, Info]] = {}
         self._applied = 0
 
@@ -151,16 +151,16 @@ class Cache:
     def last_serial(self) -> int:
         """The serial of the last write that is not settled; 0 if all are."""
         with self.lock:
-            return next(reversed(self._writes), 0)
+            return self._outbox.last
 
     def settled(self, serial: int) -> bool:
         """Whether all writes up to this one are. For `wait_until`: the lock is held."""
-        return next(iter(self._writes), serial + 1) > serial
+        return (self._outbox.first or serial + 1) > serial
 
     def unsettled(self) -> list[str]:
         """The ids of the jobs with writes that the node has not acknowledged."""
         with self.lock:
-            return list(dict.fromkeys(write.jid for write in self._writes.values() if write.seq is None))
+            return list(dict.fromkeys(write.jid for write in self._outbox if write.seq is None))
 
     # --- writing, by the user
 
@@ -168,6 +168,8 @@ class Cache:
         """Queue a checked submit, show its effect, and return the jobinfo as it is shown."""
         now = time.time()
         with self.lock:
+            if jid in self._vanished and "pool" in changes and "args" in changes:
+                self._drop(jid)
             record = self._table.get(jid)
             if record is not None:
                 check_change(record, changes)
@@ -192,8 +194,7 @@ class Cache:
             return found
 
     def _queue(self, write: Write) -> None:
-        self._writes[write.serial] = write
-        self._of_job.setdefault(write.jid, []).append(write)
+        self._outbox.add(write)
         record = self._table.get(write.jid)
         if not write.fresh and record is not None:
             self._truth.setdefault(write.jid, record)
@@ -203,34 +204,15 @@ class Cache:
 
     def next_batch(self, at: int, limit: int, limit_bytes: int) -> list[Write]:
         """The next writes that go into one request to the address number `at`: of one kind, each job once."""
-        batch: list[Write] = []
-        seen: set[str] = set()
-        done: list[Write] = []
-        size = 0
         with self.changed:
-            for write in self._writes.values():
-                if write.seq is not None:
-                    continue
-                if self._is_done_already(write):
-                    write.seq = self._applied
-                    done.append(write)
-                    continue
-                if write.asked or (write.sent_to not in (None, at) and write.kind == "submit"):
-                    seen.add(write.jid)  # what was written to a job later must not overtake this
-                    continue
-                if write.jid in seen and not batch:
-                    continue
-                size += len(bytes(write.request)) if write.request is not None else len(write.jid)
-                full = len(batch) >= limit or size > limit_bytes
-                if batch and (full or write.jid in seen or write.kind != batch[0].kind or write.alone):
-                    break
-                batch.append(write)
-                seen.add(write.jid)
-                if write.alone:
-                    break
+            done = [write for write in self._outbox if write.seq is None and self._is_done_already(write)]
+            for write in done:
+                write.seq = self._applied
+            self._settle(done)
+            # Of a job that vanished the node would not know which one is meant.
+            batch = self._outbox.next_batch(at, limit, limit_bytes, lambda w: not w.fresh and w.jid in self._vanished)
             for write in batch:
                 write.asked = True
-            self._settle(done)
         return batch
 
     def _is_done_already(self, write: Write) -> bool:
@@ -284,17 +266,12 @@ class Cache:
             self.changed.notify_all()
 
     def _forget_write(self, write: Write) -> None:
-        self._writes.pop(write.serial, None)
-        others = self._of_job.get(write.jid, [])
-        if write in others:
-            others.remove(write)
-        if not others:
-            self._of_job.pop(write.jid, None)
+        self._outbox.remove(write)
         if write.jid in self._truth:
             self._show(write.jid)
 
     def _is_unknown(self, jid: str) -> bool:
-        return any(write.fresh and write.sent_to is not None and not write.asked for write in self._of_job.get(jid, ()))
+        return any(write.fresh and write.sent_to is not None and not write.asked for write in self._outbox.of(jid))
 
     # --- what the node tells, by the I/O thread
 
@@ -304,6 +281,7 @@ class Cache:
         with self.changed:
             for record in records:
                 jid = record.spec.id
+                self._vanished.pop(jid, None)
                 truth = self._truth.get(jid)
                 if truth is not None:
                     self._truth[jid] = merge(truth, record)
@@ -311,7 +289,7 @@ class Cache:
                 elif jid in self._table or not self._is_old(record, old_before):
                     self._table.apply(record, now)
                 self._seqs[jid] = seq
-                for write in self._of_job.get(jid, ()):
+                for write in self._outbox.of(jid):
                     # Whichever node it was sent to, the job is there: that is as good as the answer.
                     if write.fresh and write.seq is None and (write.asked or write.sent_to is not None):
                         write.seq = seq
@@ -321,28 +299,34 @@ class Cache:
         """Everything up to this seq is here. `renumbered`: in a new life, which older acknowledgements don't fit."""
         with self.changed:
             self._applied = seq
-            waiting = [write for write in self._writes.values() if write.seq is not None]
+            waiting = [write for write in self._outbox if write.seq is not None]
             for write in waiting:
                 write.seq = 0 if renumbered else write.seq
             self._settle(waiting)
 
     def keep_only(self, jids: set[str]) -> None:
-        """Forget what the node does not have, but for jobs that it was not told of yet."""
+        """The node has these and no others: the rest will be forgotten, but for jobs that it was not told of yet.
+
+        Not at once: a node that keeps its table in memory comes back without it, and gets it from its peers.
+        """
         with self.lock:
-            for jid in [record.spec.id for record in self._table if record.spec.id not in jids]:
-                if jid not in self._of_job:
-                    self._drop(jid)
+            gone = [record.spec.id for record in self._table if record.spec.id not in jids]
+            self._vanished = {jid: 0 for jid in gone if not any(write.fresh for write in self._outbox.of(jid))}
 
     def upkeep(self) -> None:
         """Forget jobs that ended more than `expire` ago."""
         with self.lock:
             for jid in self._table.expired(time.monotonic() - self.expire, _EXPIRE_BATCH):
-                if jid not in self._of_job:
+                if jid not in self._outbox:
                     self._drop(jid)
 
     def find_missing(self) -> None:
-        """Tell those who wait for a job that has not been here at two calls in a row: nobody knows it any more."""
+        """Forget what has been unknown to the node at two calls in a row, and tell those who wait for it."""
         with self.lock:
+            for jid, looks in list(self._vanished.items()):
+                self._vanished[jid] = looks + 1
+                if looks:
+                    self._drop(jid)
             missing = {jid for jid in self._watchers if jid not in self._table}
             for jid in missing & self._missing:
                 _log.warning("job %s is not known any more", jid)
@@ -351,7 +335,7 @@ class Cache:
             self._missing = missing - self._missing
 
     def _is_old(self, record: Record, before: float | None) -> bool:
-        if before is None or record.spec.id in self._watchers or record.spec.id in self._of_job:
+        if before is None or record.spec.id in self._watchers or record.spec.id in self._outbox:
             return False
         return is_final(record) and record.status.ts < before
 
@@ -366,7 +350,7 @@ class Cache:
 
     def _show(self, jid: str) -> None:
         """Show the node's record of a job with the writes on top; once there are none, the record itself."""
-        writes = self._of_job.get(jid)
+        writes = self._outbox.of(jid)
         if writes:
             self._put(overlaid(self._truth[jid], writes))
         else:
@@ -382,7 +366,9 @@ class Cache:
         self._table.apply(record, time.monotonic())
 
     def _drop(self, jid: str) -> None:
-        self._table.forget(jid)
+        if jid in self._table:
+            self._table.forget(jid)
+        self._vanished.pop(jid, None)
         self._seqs.pop(jid, None)
         self._truth.pop(jid, None)
         self._outputs.pop(jid, None)

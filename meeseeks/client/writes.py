@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW, Record, Spec, Status, is_lost, view_state
 from meeseeks.errors import InvalidRequest
 
-__all__ = ["Write", "check_change", "overlaid", "provisional", "refused"]
+__all__ = ["Outbox", "Write", "check_change", "overlaid", "provisional", "refused"]
 
 _serials = itertools.count(1)
 
@@ -53,6 +53,71 @@ class Write:
         """It was refused together with others: ask again by itself, to know which of them is wrong."""
         self.seq: int | None = None
         """Acknowledged: its effect is in the cache once the node's changes up to this seq are."""
+
+
+class Outbox:
+    """The writes that are not settled, in the order in which they were made. Guarded by the cache's lock."""
+
+    def __init__(self) -> None:
+        self._writes: dict[int, Write] = {}
+        self._of_job: dict[str, list[Write]] = {}
+
+    def __iter__(self) -> Iterator[Write]:
+        return iter(self._writes.values())
+
+    def __contains__(self, jid: object) -> bool:
+        return jid in self._of_job
+
+    @property
+    def first(self) -> int | None:
+        """The serial of the oldest write; None if there is none."""
+        return next(iter(self._writes), None)
+
+    @property
+    def last(self) -> int:
+        """The serial of the latest write; 0 if there is none."""
+        return next(reversed(self._writes), 0)
+
+    def of(self, jid: str) -> Sequence[Write]:
+        """The writes to one job, oldest first."""
+        return self._of_job.get(jid, ())
+
+    def add(self, write: Write) -> None:
+        """Put a write at the end."""
+        self._writes[write.serial] = write
+        self._of_job.setdefault(write.jid, []).append(write)
+
+    def remove(self, write: Write) -> None:
+        """A write is settled."""
+        if self._writes.pop(write.serial, None) is None:
+            return
+        others = self._of_job[write.jid]
+        others.remove(write)
+        if not others:
+            del self._of_job[write.jid]
+
+    def next_batch(self, at: int, limit: int, limit_bytes: int, must_wait: Callable[[Write], bool]) -> list[Write]:
+        """The next writes that go into one request to the address number `at`: of one kind, each job once."""
+        batch: list[Write] = []
+        seen: set[str] = set()
+        size = 0
+        for write in self._writes.values():
+            if write.seq is not None:
+                continue
+            if write.asked or (write.sent_to not in (None, at) and write.kind == "submit") or must_wait(write):
+                seen.add(write.jid)  # what was written to a job later must not overtake this
+                continue
+            if write.jid in seen and not batch:
+                continue
+            size += len(bytes(write.request)) if write.request is not None else len(write.jid)
+            full = len(batch) >= limit or size > limit_bytes
+            if batch and (full or write.jid in seen or write.kind != batch[0].kind or write.alone):
+                break
+            batch.append(write)
+            seen.add(write.jid)
+            if write.alone:
+                break
+        return batch
 
 
 def provisional(jid: str, changes: dict[str, Any], node: str, now: float) -> Record:

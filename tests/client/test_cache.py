@@ -167,11 +167,29 @@ def test_a_move_while_active_is_refused_at_once(cache):
     assert cache.unsettled() == []
 
 
-def test_a_full_snapshot_drops_what_the_node_forgot_but_not_what_it_was_not_told(cache):
-    cache.apply([record("old"), record("kept")], 1)
+def test_what_the_node_forgot_goes_unless_it_comes_back_or_was_never_told(cache):
+    told = []
+    cache.apply([record("old"), record("kept"), record("back")], 1)
+    cache.watch("old", told.append)
     submit(cache, "unsent")
     cache.keep_only({"kept"})
-    assert sorted(cache.select({})) == ["kept", "unsent"]
+    cache.find_missing()
+    assert told == []
+    cache.apply([record("back", status={"rev": 1})], 2)
+    cache.find_missing()
+    assert sorted(cache.select({})) == ["back", "kept", "unsent"]
+    cache.find_missing()
+    cache.find_missing()
+    assert told == ["old"]
+
+
+def test_a_kill_waits_until_a_node_that_came_back_empty_knows_the_job_again(cache):
+    cache.apply([record(status={"state": "running", "active": True})], 1)
+    cache.kill(["j"])
+    cache.keep_only(set())
+    assert deliver(cache) == []
+    cache.apply([record(status={"state": "running", "active": True})], 1)
+    assert [write.kind for write in deliver(cache)] == ["kill"]
 
 
 def test_ended_jobs_leave_after_expire_and_others_stay():

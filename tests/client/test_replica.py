@@ -124,7 +124,10 @@ def test_a_new_life_drops_what_the_node_forgot(cached, node):
     node.incarnation = "two"
     node.publish(0, 1, [record("b")])
     node.answer_sync(0, 1, [record("b")])
-    wait_until(lambda: cached.list_jobs() == ["b"])
+    wait_until(lambda: cached._cache._vanished == {"a": 0})
+    cached._cache.find_missing()
+    cached._cache.find_missing()
+    assert cached.list_jobs() == ["b"]
 
 
 def test_a_new_job_that_the_node_refuses_reads_failed_and_the_others_do_not(cached, node):
