@@ -71,6 +71,12 @@ class Users:
         def ask(state: NodeState) -> Callable[[], None] | None:
             if job not in state.table and not state.table.group(job):
                 return None
+            for jid in [job, *state.table.group(job)]:
+                record = state.table.get(jid)
+                if changes.get("resubmit") and record is not None and record.status.state in END_STATES:
+                    # To ask for `resubmit` once the job has ended is to ask for a rerun: whoever asks for another one
+                    # at a node that can't hear of this one doubles the job.
+                    self.world.checks.job(jid).risky.add(record.spec.generation + 1)
             return self._submit(state, {"id": job, **changes})
 
         self._ask(node, ask)
