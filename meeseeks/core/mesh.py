@@ -54,7 +54,7 @@ class Mesh:
                 raise InvalidRequest(f"node {name!r} is this node itself")
             raise InvalidRequest(f"this mesh has a node named {name!r} already: give each node its own `name`")
         peer = self.peers.get(name)
-        if peer is not None and incarnation in peer.former:
+        if peer is not None and self._is_former(peer, incarnation, now):
             raise InvalidRequest(f"node {name!r} has begun a new life since: this hello is of an earlier one")
         if peer is not None and incarnation != peer.incarnation and self.is_alive(name, now):
             raise InvalidRequest(
@@ -75,7 +75,7 @@ class Mesh:
     def on_update(self, update: Update, now: float) -> list[Record]:
         """A broadcast of a linked peer. Returns the records to apply: merging early does no harm, even behind a gap."""
         peer = self.peers.get(update.node)
-        if peer is None or not peer.linked or update.incarnation in peer.former:
+        if peer is None or not peer.linked or self._is_former(peer, update.incarnation, now):
             return []
         if update.incarnation != peer.incarnation:
             peer = self._peer(update.node, update.incarnation)
@@ -97,7 +97,7 @@ class Mesh:
             self._on_tail(snapshot)
             return snapshot.records
         peer = self.peers.get(snapshot.node)
-        if peer is None or snapshot.incarnation in peer.former:
+        if peer is None or self._is_former(peer, snapshot.incarnation, now):
             return snapshot.records
         if snapshot.incarnation != peer.incarnation:
             peer = self._peer(snapshot.node, snapshot.incarnation)
@@ -276,6 +276,14 @@ class Mesh:
             peer.reborn(incarnation)
         return peer
 
+    def _is_former(self, peer: Peer, incarnation: str, now: float) -> bool:
+        """Whether a message is a late one of a life that is over.
+
+        Which of two lives came later can't be told if messages of the first were overtaken by those of the second:
+        the one that falls silent was not the last.
+        """
+        return incarnation in peer.former and now - peer.heard_at < self.settings.timeout
+
     def _want_sync(self, peer: Peer, now: float) -> None:
         if now - peer.asked_at >= _SYNC_RETRY:
             peer.asked_at = now
@@ -310,7 +318,7 @@ class Mesh:
         if beat.node == self.settings.name:
             return
         peer = self.peers.get(beat.node)
-        if peer is not None and beat.incarnation in peer.former:
+        if peer is not None and self._is_former(peer, beat.incarnation, now):
             return
         peer = self._peer(beat.node, beat.incarnation)
         if not beat.address and peer.host:
