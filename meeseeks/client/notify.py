@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 _POLL = 0.5
 """Seconds between two queries, for Clients without a cache."""
-_IDLE = 1.0
+_IDLE = 0.25
 """Seconds without a callback after which the thread looks whether any is still owed."""
 
 Notify = Callable[[Any], object]
