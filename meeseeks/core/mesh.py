@@ -68,8 +68,9 @@ class Mesh:
         if moved or not peer.linked:
             peer.host, peer.port, peer.pub_port, peer.linked = host, port, pub_port, True
             self.links.append(Link(name, peer.topic, host, port, pub_port))
-        # What it published while nobody listened is gone: ask, whatever was heard before.
-        peer.synced = False
+        # What it published while nobody listened is gone, and if it was away it has forgotten what it heard of others
+        # that are silent now: ask for all that it has, its own or not.
+        peer.applied, peer.synced = peer.complete, False
         self._want_sync(peer, now)
 
     def on_update(self, update: Update, now: float) -> list[Record]:
@@ -105,9 +106,10 @@ class Mesh:
         peer.remember(snapshot.seq, snapshot.records)
         if snapshot.since <= peer.complete:
             peer.complete = max(peer.complete, snapshot.seq)
-        if snapshot.since <= peer.applied:
+        is_gap = snapshot.since > peer.applied  # the question is out of date: we met again since, and start over
+        if not is_gap:
             peer.applied = max(peer.applied, snapshot.seq)
-        if snapshot.more:
+        if snapshot.more or is_gap:
             self._want_sync(peer, now)
             return snapshot.records
         peer.synced = True
