@@ -1,0 +1,236 @@
+"""The rows of DESIGN section 3, one by one, on a single core."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from meeseeks.core.lifecycle import TRANSITIONS, Event, IllegalTransition, Phase, advance, first_status, phase_of
+from meeseeks.core.record import Record, Spec, Status
+from meeseeks.core.settings import PoolSettings
+from meeseeks.errors import InvalidRequest
+from tests.unit.core.desk import Desk
+
+
+def spec(**fields: object) -> Spec:
+    return Spec(**{"id": "j", "pool": "p", "args": ("true",), "submit_node": "s", **fields})  # type: ignore[arg-type]
+
+
+IN_PHASE = {
+    Phase.UNASSIGNED: {},
+    Phase.ASSIGNED: {"node": "x"},
+    Phase.CLAIMED: {"node": "x", "active": True},
+    Phase.RUNNING: {"node": "x", "active": True, "state": "running"},
+    Phase.DONE: {"node": "x", "state": "done"},
+    Phase.FAILED: {"node": "x", "state": "failed"},
+    Phase.KILLED: {"state": "killed"},
+}
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("event", Event)
+def test_each_event_in_each_phase(phase: Phase, event: Event) -> None:
+    status = msgspec.structs.replace(first_status(spec(), 0.0), **IN_PHASE[phase], epoch=(3, "s"), rev=5)
+    assert phase_of(status) is phase
+    record = Record(spec(generation=2), status)
+    move = TRANSITIONS.get((phase, event))
+    if move is None:
+        with pytest.raises(IllegalTransition, match=event.name):
+            advance(record, event, 1.0)
+        return
+    after = advance(record, event, 1.0, **({"node": "y"} if event is Event.ASSIGN else {}))
+    assert phase_of(after) is move.to
+    assert after.key > status.key
+    assert after.ts == 1.0
+
+
+def test_time_never_runs_backwards_for_a_job() -> None:
+    record = Record(spec(ts=50.0), Status(epoch=(0, "s"), ts=40.0))
+    assert advance(record, Event.KILL, 10.0).ts == 50.0
+
+
+def test_from_submit_to_done() -> None:
+    desk = Desk()
+    info = desk.submit(id="j")
+    assert (info["state"], info["active"], info["node"], info["submit_node"]) == ("new", True, "a", "a")
+    (start,) = desk.starts()
+    desk.run(start)
+    assert (desk.info("j")["state"], desk.info("j")["pid"], desk.info("j")["start_count"]) == ("running", 42, 1)
+    desk.end(start)
+    info = desk.info("j")
+    assert (info["state"], info["active"], info["rc"], info["error"]) == ("done", False, 0, None)
+
+
+@pytest.mark.parametrize(("rc", "error"), [(3, None), (-9, "ended by signal SIGKILL"), (None, "can't start")])
+def test_ends_that_are_failures(rc: int | None, error: str | None) -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    desk.end(desk.starts()[0], rc, error)
+    info = desk.info("j")
+    assert (info["state"], info["rc"], info["error"], info["fail_count"]) == ("failed", rc, error, 1)
+
+
+def test_retries_come_with_a_growing_delay_and_an_end() -> None:
+    desk = Desk()
+    desk.submit(id="j", retries=2)
+    waits = []
+    for _ in range(2):
+        (start,) = desk.starts()
+        desk.run(start)
+        desk.end(start, 1)
+        assert desk.info("j")["state"] == "new"
+        began = desk.now
+        while not desk.orders or not any(type(order).__name__ == "Start" for order in desk.orders):
+            desk.turn(after=0.01)
+        waits.append(desk.now - began)
+    assert waits[0] < waits[1]
+    (start,) = desk.starts()
+    desk.run(start)
+    desk.end(start, 1)
+    desk.wait(30)
+    assert (desk.info("j")["state"], desk.info("j")["start_count"], desk.starts()) == ("failed", 3, [])
+
+
+def test_restart_after_success_only() -> None:
+    desk = Desk()
+    desk.submit(id="j", restart=True)
+    desk.end(desk.starts()[0], 0)
+    desk.wait(1)
+    (again,) = desk.starts()
+    assert again.key.run == 2
+    desk.end(again, 1)
+    desk.wait(30)
+    assert (desk.info("j")["state"], desk.starts()) == ("failed", [])
+
+
+def test_resubmit_begins_a_new_epoch() -> None:
+    desk = Desk()
+    desk.submit(id="j", resubmit=True)
+    (start,) = desk.starts()
+    desk.end(start, 1)
+    assert desk.info("j")["state"] == "new"
+    desk.wait(1)
+    (again,) = desk.starts()
+    assert again.key.epoch > start.key.epoch
+
+
+@pytest.mark.parametrize("at", ["unassigned", "claimed", "held", "delayed"])
+def test_a_kill_before_the_start(at: str) -> None:
+    desk = Desk()
+    pool = "nowhere" if at == "unassigned" else "p"
+    if at == "claimed":
+        for other in "xy":
+            desk.submit(id=other)
+        desk.starts()
+    desk.submit(id="j", pool=pool, hold=at == "held", retries=1)
+    if at == "delayed":
+        desk.end(desk.starts()[0], 1)
+    starts = len(desk.starts())
+    desk.kill("j")
+    info = desk.info("j")
+    assert (info["state"], info["active"]) == ("killed", False)
+    desk.wait(20)
+    assert (desk.starts(), starts) == ([], 0)
+
+
+def test_a_kill_while_it_runs_reads_killed_at_once_and_active_until_it_is_gone() -> None:
+    desk = Desk()
+    desk.submit(id="j", restart=True, retries=5, resubmit=True)
+    (start,) = desk.starts()
+    desk.run(start)
+    assert (desk.kill("j")["state"], desk.info("j")["active"]) == ("killed", True)
+    (order,) = desk.kills()
+    assert order.key == start.key
+    desk.kill("j")
+    assert desk.kills() == []
+    desk.end(start, -15, "killed")
+    desk.wait(30)
+    assert (desk.info("j")["state"], desk.info("j")["active"], desk.starts()) == ("killed", False, [])
+
+
+def test_a_kill_after_the_end_changes_nothing() -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    desk.end(desk.starts()[0])
+    seq = desk.info("j")["seq"]
+    assert desk.kill("j")["state"] == "done"
+    assert desk.info("j")["seq"] == seq
+
+
+def test_a_new_generation_waits_until_the_old_one_is_over() -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    desk.end(desk.starts()[0], 4)
+    info = desk.submit(id="j", state="new")
+    assert (info["state"], info["generation"], info["start_count"], info["fail_count"]) == ("new", 2, 0, 0)
+    (start,) = desk.starts()
+    assert (start.key.generation, start.key.run) == (2, 1)
+
+
+@pytest.mark.parametrize("change", [{"pool": "q"}, {"node": "z"}, {"state": "new"}])
+def test_what_an_active_job_refuses(change: dict[str, str]) -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    before = desk.record("j")
+    with pytest.raises(InvalidRequest, match="kill it first"):
+        desk.submit(id="j", **change)
+    assert desk.record("j") is before
+
+
+def test_a_resent_submit_changes_nothing_whatever_became_of_the_job() -> None:
+    desk = Desk()
+    request = {"id": "j", "pool": "p", "args": ["true"], "tags": ["x"]}
+    desk.turn(lambda: desk.state.requests.submit(request))
+    (start,) = desk.starts()
+
+    def resend() -> None:
+        before = desk.record("j")
+        desk.turn(lambda: desk.state.requests.submit(request))
+        assert desk.record("j") is before
+
+    resend()
+    desk.run(start)
+    resend()
+    desk.end(start)
+    resend()
+    assert desk.starts() == []
+
+
+def test_hold_of_a_job_and_of_a_pool() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1, hold=True)})
+    desk.submit(id="j", hold=True)
+    assert desk.info("j")["active"]
+    desk.submit(id="j", hold=False)
+    assert desk.starts() == []
+    settings = msgspec.structs.replace(desk.state.settings, pools={"p": PoolSettings(slots=1)})
+    desk.turn(lambda: desk.state.configure(settings))
+    assert len(desk.starts()) == 1
+
+
+def test_held_jobs_take_no_slot() -> None:
+    desk = Desk()
+    for i in range(50):
+        desk.submit(id=f"h{i}", hold=True)
+    desk.submit(id="j")
+    assert [start.key.job for start in desk.starts()] == ["j"]
+
+
+def test_slots_are_kept_and_filled_again() -> None:
+    desk = Desk()
+    for i in range(5):
+        desk.submit(id=f"j{i}")
+    first = desk.starts()
+    assert [start.key.job for start in first] == ["j0", "j1"]
+    desk.end(first[0], 0)
+    assert [start.key.job for start in desk.starts()][:1] == ["j2"]
+
+
+def test_executor_death_fails_what_may_have_started() -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    desk.submit(id="k", retries=1)
+    for start in desk.starts():
+        desk.run(start)
+    desk.turn(desk.state.on_executor_gone)
+    assert (desk.info("j")["state"], desk.info("j")["error"]) == ("failed", "executor lost")
+    assert desk.info("k")["state"] == "new"

@@ -1,0 +1,153 @@
+"""The table: filters by index, changes since a seq, expiry; and that an event costs what it changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from meeseeks.core.record import Record, Spec, Status
+from meeseeks.core.table import Table
+from meeseeks.errors import InvalidRequest
+from tests.unit.core.desk import Desk
+
+
+def record(jid: str, **fields: Any) -> Record:
+    state, node = fields.pop("state", "new"), fields.pop("on", None)
+    spec = Spec(**{"id": jid, "pool": "p", "args": ("true",), "submit_node": "s", **fields})
+    return Record(spec, Status(epoch=(1, "s"), state=state, node=node))
+
+
+@pytest.fixture
+def table() -> Table:
+    table = Table()
+    table.apply(record("a1", tags=("x", "red"), state="done", on="n1"), 10.0)
+    table.apply(record("a2", tags=("y",), pool="q"), 11.0)
+    table.apply(record("b1", tags=("x",), state="failed", on="n2", runtime=5.0, hold=True), 12.0)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({}, ["a1", "a2", "b1"]),
+        ({"id": "a1"}, ["a1"]),
+        ({"id": "a*"}, ["a1", "a2"]),
+        ({"id": ["b1", "none", "a1"]}, ["a1", "b1"]),
+        ({"tag": "x"}, ["a1", "b1"]),
+        ({"tag": "re*"}, ["a1"]),
+        ({"tag": "x", "state": "done"}, ["a1"]),
+        ({"pool": "*"}, ["a1", "a2", "b1"]),
+        ({"node": "n*", "state": "failed"}, ["b1"]),
+        ({"runtime": 5}, ["b1"]),
+        ({"runtime": "5"}, ["b1"]),
+        ({"hold": "true"}, ["b1"]),
+        ({"hold": False}, ["a1", "a2"]),
+        ({"rc": None}, ["a1", "a2", "b1"]),
+        ({"state": "running"}, []),
+        ({"tag": "none", "pool": "p"}, []),
+    ],
+)
+def test_filters(table: Table, filters: dict[str, Any], found: list[str]) -> None:
+    assert sorted(table.select(filters)) == found
+
+
+def test_an_unknown_filter_is_named(table: Table) -> None:
+    with pytest.raises(InvalidRequest, match="colour"):
+        table.select({"colour": "red"})
+
+
+def test_the_index_follows_a_change_and_an_expiry(table: Table) -> None:
+    old = table.get("a2")
+    assert old is not None
+    spec = msgspec.structs.replace(old.spec, tags=("z",), lamport=9)
+    table.apply(Record(spec, Status(epoch=(1, "s"), rev=1, state="running", node="n9")), 13.0)
+    assert table.select({"tag": "y"}) == []
+    assert table.select({"tag": "z", "node": "n9", "state": "running"}) == ["a2"]
+    table.forget("a1")
+    assert (table.select({"tag": "red"}), table.select({"node": "n1"}), len(table)) == ([], [], 2)
+
+
+def test_changes_since_a_seq_in_parts(table: Table) -> None:
+    for i in range(10):
+        table.apply(record(f"c{i}"), 20.0)
+    table.apply(record("a1", tags=("later",), lamport=5, state="done", on="n1"), 21.0)
+    got, seq, parts = [], 2, 0
+    while seq < table.seq:
+        part, seq = table.changes_since(seq, 3)
+        got += [one.spec.id for one in part]
+        parts += 1
+    assert got == ["b1", *(f"c{i}" for i in range(10)), "a1"]
+    assert parts == 4
+    assert table.changes_since(table.seq) == ([], table.seq)
+
+
+def test_expiry_takes_the_oldest_ended_jobs_and_no_others(table: Table) -> None:
+    assert table.expired(before=11.5, limit=9) == ["a1"]
+    assert table.expired(before=99.0, limit=1) == ["a1"]
+    assert table.expired(before=99.0, limit=9) == ["a1", "b1"]
+
+
+def test_an_old_record_of_a_peer_does_not_come_back() -> None:
+    desk = Desk(expire=60.0)
+    desk.submit(id="j")
+    desk.end(desk.starts()[0])
+    old = desk.record("j")
+    desk.wait(70)
+    assert "j" not in desk.state.table
+    desk.meet("b")
+    desk.hear("b", [old])
+    assert "j" not in desk.state.table
+
+
+def lines_run(call: Callable[[], object]) -> int:
+    """How many lines of Python a call runs: a measure of work that no other process disturbs."""
+    count = 0
+
+    def trace(_frame: object, event: str, _arg: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def full_desk(jobs: int) -> Desk:
+    desk = Desk()
+    done = [record(f"old{i}", state="done", on="b", ts=desk.wall, lamport=1) for i in range(jobs)]
+    desk.meet("b")
+    desk.hear("b", done)
+    desk.turn(
+        lambda: desk.state.requests.submit_many(
+            [{"id": f"held{i}", "pool": "p", "args": ["true"], "hold": True} for i in range(jobs // 10)]
+        )
+    )
+    desk.wait(2)
+    return desk
+
+
+def cost_of_a_job(jobs: int) -> int:
+    desk = full_desk(jobs)
+
+    def one() -> None:
+        desk.submit(id="j", node="a")
+        (start,) = desk.starts()
+        desk.run(start)
+        desk.end(start)
+        desk.state.sync("life", desk.state.table.seq - 1, None, 100)
+        desk.turn(after=1.0)  # a heartbeat, with all that is looked at once a heartbeat
+
+    return lines_run(one)
+
+
+def test_what_a_job_costs_does_not_grow_with_the_table() -> None:
+    assert cost_of_a_job(20_000) <= 1.1 * cost_of_a_job(20)
