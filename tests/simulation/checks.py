@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Checks"]
 
 
+_ENDS_WITHIN = 12.0
+"""From hearing that a process must end to its end: the longest grace, and some time to move."""
+
+
 class Note(NamedTuple):
     """A line of the story: `job` is None where it is about the mesh."""
 
@@ -115,10 +119,6 @@ class Checks:
             elif status.state == RUNNING:  # how it ended was not on disk: it counts as failed
                 for run in job.runs:
                     run.ok &= run.key != key
-            elif (status.generation, status.epoch, status.start_count) == key[1:] and status.state == "running":
-                # Nobody but the executor knew how it ended: it counts as failed.
-                for run in self.job(key.job).runs:
-                    run.ok = run.ok and run.key != key
 
     def on_gone(self, node: SimNode) -> None:
         """A node will not come back."""
@@ -137,12 +137,21 @@ class Checks:
                 self.violation(jid, f"the status of {node.name} went back from {keys[jid]} to {key}")
             keys[jid] = key
             job.see(record.spec)
+            for run in job.runs:
+                if run.alive and run.node == node.name and not run.must_end and not run.is_named_by(record):
+                    run.must_end = True
+                    self.world.after(_ENDS_WITHIN, self._has_ended, node, node.life, job, run, self.world.now)
             if key not in job.keys:
                 job.keys.add(key)
                 self._on_new_status(node, job, record)
         if self.world.noise(20, node.index, self.turns) < 0.03:
             for text in broken_invariants(node.state):
                 self.violation(None, f"{node.name}: {text}")
+
+    def _has_ended(self, node: SimNode, life: int, job: Job, run: Run, since: float) -> None:
+        """A node has heard that a process of its own is to end; it had the time for it."""
+        if run.alive and node.life == life and node.frozen_at < since and not node.is_frozen:
+            self.violation(job.id, f"{node.name} knows since {since:.1f} that {run.key} must end, and it lives")
 
     def _on_new_status(self, node: SimNode, job: Job, record: Record) -> None:
         status = record.status
@@ -190,6 +199,13 @@ class Checks:
                 return
 
     # --- the end
+
+    def doubles_are_over(self) -> None:
+        """All nodes have talked for a while: copies that doubled, for whatever reason, must be over (fenced)."""
+        for job in self.jobs.values():
+            alive = [run for run in job.runs if run.alive]
+            if len(alive) > 1:
+                self.violation(job.id, f"{len(alive)} copies still live: {alive}")
 
     def problems(self) -> list[tuple[str | None, str]]:
         """What is still wrong although nothing breaks any more."""

@@ -105,8 +105,15 @@ class Faults:
         self.world.nodes[node].stop()
         self.world.after(span + 10.0, self.world.nodes[node].boot)
 
-    def gone(self, node: int, how: str) -> None:
-        """A node never comes back."""
+    def gone(self, node: int, how: str, deaf: list[int], span: float) -> None:
+        """A node is not heard by some for a while, and then never comes back."""
+        if deaf:
+            self.cut([(node, other) for other in deaf if other != node], span + 10.0, holds=False)
+        self.world.after(span, self._gone, node, how)
+
+    def _gone(self, node: int, how: str) -> None:
+        if self.world.now > self.world.quiet_at:
+            return
         others = {one.index for one in self.world.nodes if one.index != node and not one.gone}
         if len(others) < 2 or not self._hang_together(others):
             return

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from meeseeks.core import lifecycle, record
+from meeseeks.core import record, submitter
 from meeseeks.core.effects import Beat
 from meeseeks.core.lifecycle import Event, Phase, phase_of
 from meeseeks.core.mesh import Mesh
@@ -34,7 +34,7 @@ def _mutant(target: type | Any, name: str, title: str) -> Callable[[Callable[[An
     def register(make: Callable[[Any], Any]) -> None:
         @contextmanager
         def broken() -> Iterator[None]:
-            original = target.__dict__[name]
+            original = vars(target)[name]
             with patch.object(target, name, make(original)):
                 yield
 
@@ -160,13 +160,7 @@ def _numbers_used_twice(original: Any) -> Any:
     return restore
 
 
-@_mutant(Mesh, "on_wakeup", "deaf-after-freeze")
-def _deaf_after_freeze(original: Any) -> Any:
-    """A long pause is not noticed."""
-    return lambda self, now: None
-
-
-@_mutant(lifecycle, "is_over", "rerun-before-the-end")
+@_mutant(submitter, "is_over", "rerun-before-the-end")
 def _rerun_before_the_end(original: Any) -> Any:
     """A new generation begins although the old one may live."""
     return lambda one: True

@@ -42,6 +42,8 @@ class SimNode:
         self.state: NodeState | None = None
         self.executor: SimExecutor | None = None
         self.frozen_until: float | None = None
+        self.frozen_at = -1.0
+        """When it was frozen last."""
         self.gone = False
         self.subscribers: dict[int, str] = {}
         self._rate = 1.0 + 0.002 * (noise(1, index) - 0.5)
@@ -85,6 +87,11 @@ class SimNode:
     def is_up(self) -> bool:
         """Whether its process is there (it may be frozen)."""
         return self.state is not None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its process is stopped just now."""
+        return self.frozen_until is not None
 
     def boot(self) -> None:
         """Start the node, and an executor if none is left."""
@@ -156,6 +163,7 @@ class SimNode:
         """SIGSTOP for a while."""
         if self.state is None:
             return
+        self.frozen_at = self.world.now
         self.frozen_until = max(self.frozen_until or 0.0, self.world.now + span)
         self.world.at(self.frozen_until, self._thaw, self.life)
 

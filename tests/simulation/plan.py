@@ -120,7 +120,11 @@ def _actions(r: random.Random, plan: Plan) -> tuple[Action, ...]:
             found.extend(_submits(r, plan, at, jobs))
             jobs += 1
         else:
-            found.append((at, *_user_action(r, plan, jobs)))
+            kind, args = _user_action(r, plan, jobs)
+            found.append((at, kind, args))
+            if kind in ("rerun", "move") and r.random() < 0.3:  # and somebody else changes it at the same moment
+                other = {"node": r.randrange(n), "job": args["job"], "changes": {"tags": [r.choice("xyz")]}}
+                found.append((at + r.choice((0.0, 0.5, 4.0)), "change", other))
         at += r.expovariate(1 / user_every) + (30.0 if r.random() < 0.05 else 0.0)
     at = r.uniform(5.0, 40.0)
     while at < plan.chaos_until:
@@ -158,7 +162,10 @@ def _submits(r: random.Random, plan: Plan, at: float, number: int) -> list[tuple
     found = [(at, "submit", {"node": where, "spec": spec})]
     if r.random() < 0.1:  # a client that got no answer asks the same node again
         found.append((at + r.choice((0.01, 5.0, 40.0)), "submit", {"node": where, "spec": spec}))
-    elif r.random() < 0.04:
+    elif r.random() < 0.1:
+        who = {"node": r.randrange(n), "job": spec["id"], "to": r.choice((None, *plan.names))}
+        found.append((at + r.choice((0.05, 1.0, 6.0, 20.0)), "move", who))
+    elif r.random() < 0.05:
         other = r.randrange(n)
         found.append((at + r.choice((0.0, 0.02, 3.0)), "submit", {"node": other, "spec": spec}))
     return found
@@ -212,7 +219,10 @@ def _fault(r: random.Random, plan: Plan, n: int) -> tuple[str, dict[str, Any]]:
         return "clock", {"node": node, "by": r.choice((-3600.0, -30.0, 5.0, 600.0))}
     if chance < 0.98:
         return "stop", {"node": node, "span": _span(r)}
-    return "gone", {"node": node, "how": r.choice(("process", "both", "power", "stop"))}
+    # Often its last words reach some of the others only.
+    deaf = r.sample(range(n), r.randint(0, n - 1))
+    how = r.choice(("process", "both", "power", "stop"))
+    return "gone", {"node": node, "how": how, "deaf": deaf, "span": r.choice((1.0, 10.0, 30.0))}
 
 
 def _cut(r: random.Random, n: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from meeseeks.core.effects import TaskKey
-from meeseeks.core.record import Epoch, Spec, StatusKey
+from meeseeks.core.record import ACTIVE_STATES, NEW, Epoch, Record, Spec, StatusKey, is_dead
 
 __all__ = ["Job", "Run"]
 
@@ -19,6 +19,16 @@ class Run:
     key: TaskKey
     ended_at: float | None = None
     ok: bool = False
+    must_end: bool = False
+    """Its node has heard that it must."""
+
+    def is_named_by(self, record: Record) -> bool:
+        """Whether a table that has this record lets the process live."""
+        key, status = self.key, record.status
+        if is_dead(record) or status.node != self.node or status.state not in ACTIVE_STATES:
+            return False
+        starting = status.state == NEW and status.start_count == key.run - 1
+        return (status.generation, status.epoch) == key[1:3] and (starting or status.start_count == key.run)
 
     @property
     def alive(self) -> bool:

@@ -18,6 +18,8 @@ from .users import Users
 __all__ = ["World"]
 
 _SETTLE_MAX = 900.0
+_FENCED_WITHIN = 40.0
+"""For all to meet again, and for the longest grace."""
 
 
 class World:
@@ -82,6 +84,7 @@ class World:
         self.checks.note(None, "all faults end")
         self.quiet_at = self.now
         self.faults.heal()
+        self.after(_FENCED_WITHIN, self.checks.doubles_are_over)
         for delay in (20.0, 100.0, 200.0):
             self.after(delay, self.users.end_endless)
 
