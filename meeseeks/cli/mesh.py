@@ -51,10 +51,11 @@ def pools_command(call: Invocation) -> int:
 
 @click.command("conf")
 @click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--explain", is_flag=True, help="Say of every setting what it means, without asking a node.")
 @client_options
 @json_option
 @click.pass_obj
-def conf_command(call: Invocation, /, pairs: tuple[str, ...]) -> int:
+def conf_command(call: Invocation, /, pairs: tuple[str, ...], explain: bool) -> int:
     """Show the configuration of a running node, after changing it if KEY=VALUE are given. Lasts until it restarts.
 
     \b
@@ -63,6 +64,13 @@ def conf_command(call: Invocation, /, pairs: tuple[str, ...]) -> int:
 
     --json: the configuration as an object.
     """  # noqa: D301 - click looks for the character itself
+    if explain:
+        if pairs:
+            raise click.UsageError("--explain changes nothing: leave out KEY=VALUE")
+        from meeseeks.config import explain as explain_settings
+
+        call.printer().show(views.explanations(explain_settings()))
+        return OK
     change: dict[str, Any] = {}
     for pair in pairs:
         _put(change, pair)

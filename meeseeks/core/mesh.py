@@ -40,6 +40,8 @@ class Mesh:
         self.links: list[Link | Unlink | Dial] = []
         self.passed_on: list[Beat] = []
         """Covered heartbeats of others, for the topic `all` of this turn."""
+        self.unwanted: set[str] = set()
+        """Peers that were taken out of the configuration, and not put in again since."""
         self.renewed: set[str] = set()
         """Lessors whose lease was renewed this turn."""
         self._sent: dict[int, float] = {}
@@ -53,6 +55,8 @@ class Mesh:
             if incarnation == self.incarnation:
                 raise InvalidRequest(f"node {name!r} is this node itself")
             raise InvalidRequest(f"this mesh has a node named {name!r} already: give each node its own `name`")
+        if name in self.unwanted:
+            raise InvalidRequest(f"node {self.settings.name!r} was told to unlink from node {name!r}")
         peer = self.peers.get(name)
         if peer is not None and self._is_former(peer, incarnation, now):
             raise InvalidRequest(f"node {name!r} has begun a new life since: this hello is of an earlier one")
@@ -119,7 +123,8 @@ class Mesh:
         return snapshot.records
 
     def on_unlinked(self, name: str) -> None:
-        """The configuration no longer names this peer: let it go."""
+        """The configuration no longer names this peer: let it go, and don't take it back when it says hello."""
+        self.unwanted.add(name)
         peer = self.peers.get(name)
         if peer is not None and peer.linked:
             peer.linked = False
@@ -262,7 +267,7 @@ class Mesh:
     def _discover(self, now: float) -> None:
         for peer in self.peers.values():
             beat = peer.beat
-            if beat is None or not beat.address or not self.is_online(peer.name, now):
+            if beat is None or not beat.address or peer.name in self.unwanted or not self.is_online(peer.name, now):
                 continue
             if now - peer.direct_at >= self.settings.timeout and now - peer.dialled_at >= _DIAL_RETRY:
                 peer.dialled_at = now

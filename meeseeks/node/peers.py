@@ -192,6 +192,8 @@ class Peers:
                 self._on_refused(line, reply)
                 return
             hello = codec.convert(reply.response.get("hello"), Hello)
+            if (line.host, line.port) in self._fixed:
+                self._state.mesh.unwanted.discard(hello.node)
             try:
                 self._state.on_met(hello.node, hello.incarnation, line.host, hello.port, hello.pub_port)
             except InvalidRequest as error:
@@ -215,6 +217,8 @@ class Peers:
         self._on_refusal(line, reply.error.message if reply.error is not None else "no reason given")
 
     def _on_refusal(self, line: _Line, why: str) -> None:
+        if why == self.refused:
+            return  # it is asked every second: once is enough to say
         self.refused = why
         log.warning("the node at %s:%d does not link to us: %s", line.host, line.port, why)
 

@@ -94,6 +94,10 @@ def test_peers_change_while_the_node_runs(mesh_of: MeshOf, tmp_path: Path) -> No
             wait_linked([a, b])
             client.request({"config": {"nodes": {"b": None}}})
             wait_until(lambda: not client.nodes()["b"]["online"], 15)
+            wait_until(lambda: "told to unlink" in b.stderr)
+            assert not client.nodes()["b"]["online"]
+            client.request({"config": {"nodes": {"b": {"address": b.address, "port": b.port}}}})
+            wait_until(lambda: client.nodes()["b"]["online"], 15)
     finally:
         b.stop()
 

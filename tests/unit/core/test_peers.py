@@ -252,3 +252,11 @@ def test_the_status_of_a_loss_travels_with_the_spec() -> None:
     record = desk.record("j")
     assert record.spec.lost == record.status.key
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=Record) == record
+
+
+def test_a_peer_that_was_taken_out_of_the_configuration_stays_out() -> None:
+    desk = Desk()
+    desk.meet("b")
+    desk.turn(lambda: desk.state.mesh.on_unlinked("b"))
+    with pytest.raises(InvalidRequest, match="told to unlink from node 'b'"):
+        desk.turn(lambda: desk.state.on_met("b", "life-b", "host", 1, 2))
