@@ -6,12 +6,26 @@ import base64
 import json
 import shlex
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .output import Listing
 
-__all__ = ["command_line", "duration", "failure", "has_failed", "job_details", "jobs", "nodes", "pools", "settings"]
+if TYPE_CHECKING:
+    from meeseeks.config.check import Setting
+
+__all__ = [
+    "command_line",
+    "duration",
+    "explanations",
+    "failure",
+    "has_failed",
+    "job_details",
+    "jobs",
+    "nodes",
+    "pools",
+    "settings",
+]
 
 _SHOWN_OUTPUT_CHARS = 4000
 """How much of a captured stream `get` shows; `mks run` and --json give all of it."""
@@ -90,6 +104,12 @@ def pools(free: Mapping[str, Mapping[str, int | None]]) -> Listing:
 def settings(config: Mapping[str, Any]) -> Listing:
     """A configuration as the `key=value` arguments that would make it."""
     return Listing(config, (), [(key, value) for key, value in _flat(config)])
+
+
+def explanations(found: Sequence[Setting]) -> Listing:
+    """Every setting: its key, what is allowed, its default, and what it means."""
+    rows = [(one.key, one.allowed, "-" if one.default is None else str(one.default), one.description) for one in found]
+    return Listing([one._asdict() for one in found], ("key", "allowed", "default", "means"), rows)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -62,3 +62,11 @@ def test_a_mesh_runs_until_ctrl_c_and_leaves_nothing(tmp_path):
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(TIMEOUT) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_conf_explains_every_setting_without_a_node():
+    lines = call(None, "conf", "--explain").out.splitlines()
+    keys = [line.split("\t")[0] for line in lines]
+    assert {"name", "listen.port", "state.lost_after", "pools.NAME.slots", "heartbeat"} <= set(keys)
+    assert all(len(line.split("\t")) == 4 for line in lines)
+    assert call(None, "conf", "--explain", "pools.p.slots=1").code == 2
