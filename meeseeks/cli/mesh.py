@@ -62,7 +62,7 @@ def conf_command(call: Invocation, /, pairs: tuple[str, ...], explain: bool) -> 
       mks conf pools.p.slots=4 pools.q.hold=true
       mks conf pools.q=null                     remove pool q
 
-    --json: the configuration as an object.
+    --json: the configuration as an object; with --explain an array of {key, allowed, default, description}.
     """  # noqa: D301 - click looks for the character itself
     if explain:
         if pairs:

@@ -101,6 +101,14 @@ def pools(free: Mapping[str, Mapping[str, int | None]]) -> Listing:
     return Listing(free, ("POOL", "NODE", "FREE"), rows, empty="no pools")
 
 
+def explanations(declared: Iterable[Any]) -> Listing:
+    """Every setting that there is (`config.Setting`), a line each."""
+    found = list(declared)
+    data = [setting._asdict() for setting in found]
+    rows = [(one.key, "-" if one.default is None else json.dumps(one.default), one.description) for one in found]
+    return Listing(data, ("KEY", "DEFAULT", "MEANS"), rows)
+
+
 def settings(config: Mapping[str, Any]) -> Listing:
     """A configuration as the `key=value` arguments that would make it."""
     return Listing(config, (), [(key, value) for key, value in _flat(config)])
