@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 __all__ = ["JsonPrinter", "Listing", "PlainPrinter", "Printer", "TablePrinter", "choose_printer", "clean", "warn"]
 
@@ -21,6 +25,8 @@ class Listing(NamedTuple):
     rows: Sequence[Sequence[str]]
     empty: str = ""
     """What a terminal shows in place of a table without rows."""
+    folds: bool = False
+    """Prose: on a terminal every cell but a row's first may take several lines."""
 
 
 class Printer(Protocol):
@@ -68,31 +74,38 @@ class TablePrinter:
 
     def show(self, listing: Listing) -> None:
         """Print its rows under their heads."""
-        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
         console = Console(highlight=False)
-        overflow: Literal["ellipsis", "fold"] = "ellipsis" if listing.heads else "fold"
         if not listing.rows:
             console.print(Text(listing.empty))
             return
         table = Table(box=None, pad_edge=False, show_header=bool(listing.heads), header_style="bold")
-        titles = listing.heads or [""] * len(listing.rows[0])
-        # What identifies a row must be there to be copied: only the last column gives way to a narrow terminal.
-        widths = [max(cell_len(clean(cell)) for cell in cells) for cells in zip(titles, *listing.rows, strict=True)][
-            :-1
-        ]
-        taken = sum(widths) + 2 * len(widths)
-        console.width = max(console.width, taken + _LAST_CELLS)
-        for title, width in zip(titles, widths, strict=False):
-            table.add_column(title, no_wrap=True, width=width)
-        left = console.width - taken
-        table.add_column(titles[-1], no_wrap=bool(listing.heads), overflow=overflow, max_width=left)
+        _add_columns(table, console, listing)
         for row in listing.rows:
             table.add_row(*(Text(_clean_lines(cell), style=_STYLES.get(cell, "")) for cell in row))
         console.print(table)
+
+
+def _add_columns(table: Table, console: Console, listing: Listing) -> None:
+    """What identifies a row must be there to be copied: only the last column gives way to a narrow terminal."""
+    from rich.cells import cell_len
+
+    titles = listing.heads or [""] * len(listing.rows[0])
+    if listing.folds:
+        table.add_column(titles[0], no_wrap=True)
+        for title in titles[1:]:
+            table.add_column(title, overflow="fold")
+        return
+    widths = [max(cell_len(clean(cell)) for cell in cells) for cells in zip(titles, *listing.rows, strict=True)][:-1]
+    taken = sum(widths) + 2 * len(widths)
+    console.width = max(console.width, taken + _LAST_CELLS)
+    for title, width in zip(titles, widths, strict=False):
+        table.add_column(title, no_wrap=True, width=width)
+    overflow: Literal["ellipsis", "fold"] = "ellipsis" if listing.heads else "fold"
+    table.add_column(titles[-1], no_wrap=bool(listing.heads), overflow=overflow, max_width=console.width - taken)
 
 
 def choose_printer(*, as_json: bool) -> Printer:

@@ -101,14 +101,6 @@ def pools(free: Mapping[str, Mapping[str, int | None]]) -> Listing:
     return Listing(free, ("POOL", "NODE", "FREE"), rows, empty="no pools")
 
 
-def explanations(declared: Iterable[Any]) -> Listing:
-    """Every setting that there is (`config.Setting`), a line each."""
-    found = list(declared)
-    data = [setting._asdict() for setting in found]
-    rows = [(one.key, "-" if one.default is None else json.dumps(one.default), one.description) for one in found]
-    return Listing(data, ("KEY", "DEFAULT", "MEANS"), rows)
-
-
 def settings(config: Mapping[str, Any]) -> Listing:
     """A configuration as the `key=value` arguments that would make it."""
     return Listing(config, (), [(key, value) for key, value in _flat(config)])
@@ -117,7 +109,8 @@ def settings(config: Mapping[str, Any]) -> Listing:
 def explanations(found: Sequence[Setting]) -> Listing:
     """Every setting: its key, what is allowed, its default, and what it means."""
     rows = [(one.key, one.allowed, "-" if one.default is None else str(one.default), one.description) for one in found]
-    return Listing([one._asdict() for one in found], ("key", "allowed", "default", "means"), rows)
+    heads = ("KEY", "ALLOWED", "DEFAULT", "MEANS")
+    return Listing([one._asdict() for one in found], heads, rows, folds=True)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -6,7 +6,6 @@ import re
 import pytest
 
 import meeseeks
-from tests.cli.conftest import call
 from tests.support.wait import wait_until
 
 JOBINFO_KEYS = {
@@ -161,14 +160,6 @@ def test_nodes_pools_and_conf(good, nodes):
     assert ["pools.extra.slots", "5"] in good("conf", "pools.extra.slots=5").lines
     wait_until(lambda: ["extra", "a", "5"] in good("pools").lines)
     assert "extra" not in good("conf", "pools.extra=null", "--json").json["pools"]
-
-
-def test_conf_explain_names_every_setting_and_asks_no_node(mks):
-    answer = call(None, "conf", "--explain", "--address", "127.0.0.1:1")
-    assert answer.code == 0
-    assert ["pools.NAME.grace", "5.0", "Seconds between SIGTERM and SIGKILL when a job is ended."] in answer.lines
-    assert set(call(None, "conf", "--explain", "--json").json[0]) == {"key", "allowed", "default", "description"}
-    assert mks("conf", "--explain", "pools.p.slots=1").code == 2
 
 
 def test_version_and_help(mks):

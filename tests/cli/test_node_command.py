@@ -69,4 +69,5 @@ def test_conf_explains_every_setting_without_a_node():
     keys = [line.split("\t")[0] for line in lines]
     assert {"name", "listen.port", "state.lost_after", "pools.NAME.slots", "heartbeat"} <= set(keys)
     assert all(len(line.split("\t")) == 4 for line in lines)
+    assert set(call(None, "conf", "--explain", "--json").json[0]) == {"key", "allowed", "default", "description"}
     assert call(None, "conf", "--explain", "pools.p.slots=1").code == 2
