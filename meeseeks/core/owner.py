@@ -27,7 +27,7 @@ from .lifecycle import Event, Phase, followup, phase_of
 from .mesh import Mesh
 from .placement import CONFIG_POOL, fits
 from .pools import Pool, Task, Tasks
-from .record import Record, is_dead, is_lost
+from .record import END_STATES, Record, is_dead, is_lost
 from .settings import PoolSettings
 from .starter import Starter, key_of
 
@@ -118,10 +118,8 @@ class Owner:
     def fence(self, jid: str, record: Record | None) -> None:
         """End the copies of a job that its record does not name."""
         for task in self.tasks.of_job(jid):
-            key = task.key
-            if record is not None and (record.status.generation, record.status.epoch) == (key.generation, key.epoch):
-                continue
-            self._order_kill(task, "the job was given to another node")
+            if record is None or record.status.state in END_STATES or self._named_by(task.key) is None:
+                self._order_kill(task, "the job was given to another node")
 
     def forget_line(self, jid: str) -> None:
         """The job is not ours any more, or not waiting any more."""

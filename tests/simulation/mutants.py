@@ -1,4 +1,4 @@
-"""The core with one rule broken on purpose: the simulator must find each of them. The first three are DESIGN section 3's.
+"""The core with one rule broken on purpose: the simulator must find each. The first three are DESIGN section 3's.
 
 Each is a context manager; while it is open, every node of this process has the fault.
 """
@@ -16,9 +16,9 @@ from meeseeks.core import record, submitter
 from meeseeks.core.effects import Beat
 from meeseeks.core.lifecycle import Event, Phase, phase_of
 from meeseeks.core.mesh import Mesh
-from meeseeks.core.peer import Peer
 from meeseeks.core.node_state import NodeState
 from meeseeks.core.owner import Owner
+from meeseeks.core.peer import Peer
 from meeseeks.core.record import Record, Spec
 from meeseeks.core.starter import Starter
 from meeseeks.core.submitter import Submitter

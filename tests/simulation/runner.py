@@ -34,7 +34,7 @@ def run_plan(plan: Plan) -> tuple[Outcome, World]:
     world = World(plan)
     try:
         world.play()
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever a core raises is what is looked for here
         world.checks.violation(None, f"the core raised\n{traceback.format_exc()}")
     checks = world.checks
     outcome = Outcome(
@@ -77,11 +77,14 @@ def _kind_of(outcome: Outcome) -> str | None:
 def tell(plan: Plan, world: World, *, verbose: bool = False) -> str:
     """The story of a failed run: what broke, and what happened to the guilty jobs."""
     guilty = world.checks.guilty
+    heartbeat = plan.settings[0].heartbeat
     lines = [
-        f"seed {plan.seed}: nodes {' '.join(plan.names)}, {plan.shape}, discover={plan.discover}, memory={plan.memory},"
-        f" heartbeat={plan.settings[0].heartbeat}, named={sorted(plan.named)}",
-        *(f"  {s.name}: wait_in_pool={s.wait_in_pool} " + ", ".join(f"{n}={p.slots}" for n, p in s.pools.items()) for s in plan.settings),
+        f"seed {plan.seed}: {plan.shape}, discover={plan.discover}, memory={plan.memory}, heartbeat={heartbeat}",
+        f"  named: {sorted(plan.named)}",
     ]
+    for settings in plan.settings:
+        pools = ", ".join(f"{name}={pool.slots}" for name, pool in settings.pools.items())
+        lines.append(f"  {settings.name}: pools {pools}{', wait_in_pool' if settings.wait_in_pool else ''}")
     for note in world.checks.story:
         if verbose or note.job is None or note.job in guilty:
             lines.append(f"{note.at:9.3f} {note.job or '':6} {note.text}")

@@ -49,7 +49,7 @@ class Users:
         known = [jid for jid in [spec["id"], *table.group(spec["id"])] if jid in table]
         before = {jid: table.get(jid) for jid in known}
         infos = state.requests.submit(dict(spec))
-        for jid, info in infos.items():
+        for jid in infos:
             record = table.get(jid)
             assert record is not None
             old = before.get(jid)

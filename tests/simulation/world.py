@@ -17,6 +17,8 @@ from .users import Users
 
 __all__ = ["World"]
 
+_SPANS = ((0.25, 0.05), (0.5, 2.0), (0.75, 15.0), (0.92, 60.0), (1.0, 150.0))
+"""How long jobs take: (share of all so far, seconds)."""
 _SETTLE_MAX = 900.0
 _FENCED_WITHIN = 40.0
 """For all to meet again, and for the longest grace."""
@@ -33,7 +35,8 @@ class World:
         self._number = 0
         self._arrivals: dict[tuple[int, int, bool], float] = {}
         self.index_of = {name: index for index, name in enumerate(plan.names)}
-        self.fixed: list[list[int]] = [[k for i, k in sorted(plan.named) if i == index] for index in range(len(plan.names))]
+        named = sorted(plan.named)
+        self.fixed = [[k for i, k in named if i == index] for index in range(len(plan.names))]
         self.checks = Checks(self)
         self.nodes = [SimNode(self, index, settings) for index, settings in enumerate(plan.settings)]
         self.users = Users(self)
@@ -94,7 +97,7 @@ class World:
         """How long a run of a job takes, and its exit code."""
         key = tuple(job.encode())
         chance = self.noise(6, run, *key)
-        span = 0.05 if chance < 0.25 else 2.0 if chance < 0.5 else 15.0 if chance < 0.75 else 60.0 if chance < 0.92 else 150.0
+        span = next(span for upto, span in _SPANS if chance < upto)
         failed = self.noise(7, run, *key) < 0.35
         return span * (0.5 + self.noise(8, run, *key)), 1 if failed else 0
 
