@@ -272,12 +272,17 @@ def _checked(tree: Tree, joins: tuple[tuple[str, int], ...]) -> NodeConfig:
     return msgspec.structs.replace(config, state=state, joins=joins, warnings=tuple(check.warnings))
 
 
+_HEARTBEAT_MIN = 0.05
+
+
 def _check_times(check: Check, config: NodeConfig) -> None:
     timeout, lost_after = config.state.timeout, _lost_after(config.state)
     if lost_after < 2 * timeout:
         raise check.error(
             ("state", "lost_after"), f"must be at least twice state.timeout ({timeout:g}), not {lost_after:g}"
         )
+    if config.heartbeat < _HEARTBEAT_MIN:
+        raise check.error(("heartbeat",), f"must be at least {_HEARTBEAT_MIN:g} s, not {config.heartbeat:g}")
     if 3 * config.heartbeat > timeout:
         at = ("heartbeat",) if check.tree.origin(("heartbeat",)) else ("state", "timeout")
         raise check.error(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .record import Epoch, Record
+from .record import Count, Epoch, Record
 
 __all__ = [
     "ALL",
@@ -63,8 +63,8 @@ class Beat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
 
     node: str
     incarnation: str
-    number: int
-    seq: int = 0
+    number: Count
+    seq: Count = 0
     ts: float = 0.0
     acks: dict[str, tuple[str, int]] = {}
     """The last heartbeat heard of each node, as (incarnation, number): what a lease is made of."""
@@ -95,8 +95,8 @@ class Update(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     node: str
     incarnation: str
     topic: str
-    prev: int
-    seq: int
+    prev: Count
+    seq: Count
     records: list[Record] = []
     beats: list[Beat] = []
 
@@ -148,12 +148,14 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="
     kill_at: float | None = None
 
 
-class Kill(msgspec.Struct, frozen=True, tag="kill"):
+class Kill(msgspec.Struct, frozen=True, omit_defaults=True, tag="kill"):
     """Order: end this task's whole process tree, or drop it if it has not started. Answered by Exited or Dropped."""
 
     key: TaskKey
     grace: float
     why: str
+    only_waiting: bool = False
+    """Drop it if it has not started; if it has, let it run (and answer nothing)."""
 
 
 class Renew(msgspec.Struct, frozen=True, tag="renew"):

@@ -192,6 +192,6 @@ def followup(record: Record) -> Event | None:
 def is_over(record: Record) -> bool:
     """Whether no copy of the status's generation runs or can come to run any more, as far as this table knows."""
     status = record.status
-    if is_lost(record) or status.state == KILLED:
+    if is_lost(record) or status.state == KILLED or (status.node is None and is_dead(record)):
         return True
     return status.state in END_STATES and followup(record) is None

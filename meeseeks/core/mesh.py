@@ -130,6 +130,12 @@ class Mesh:
             peer.linked = False
             self.links.append(Unlink(name))
 
+    def on_unreachable(self, name: str) -> None:
+        """The shell can't open a connection to the address that this peer gave: it is no link until it says better."""
+        peer = self.peers.get(name)
+        if peer is not None:
+            peer.linked = False
+
     def on_wakeup(self, now: float) -> None:
         """This process did not run for a while: what it did not hear meanwhile is no silence of others."""
         self.awake_at = now

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from meeseeks.errors import InvalidRequest
 
 from .effects import ALL, OWN, Beat, Effects, Event, Snapshot, Update
@@ -26,6 +28,20 @@ __all__ = ["Endpoints", "NodeState"]
 _EXPIRE_BATCH = 500
 _SEQ_GAP = 1_000_000
 """More than a node can change in the time for which writes may be unsynced."""
+
+
+_SNAPSHOT_BYTES = 8 * 1024 * 1024
+"""About how much one answer to a sync has: the rest is asked for again."""
+
+
+def _fitting(records: list[Record]) -> int:
+    """How many of the first records go into one snapshot: at least one, however large."""
+    size = 0
+    for count, record in enumerate(records):
+        size += len(msgspec.msgpack.encode(record))
+        if size > _SNAPSHOT_BYTES:
+            return max(1, count)
+    return len(records)
 
 
 class Endpoints:
@@ -139,6 +155,9 @@ class NodeState:
         """Take over changed settings (all but the name) while running."""
         if settings.name != self.settings.name:
             raise InvalidRequest("a running node keeps its name")
+        # Leases that others hold were given for the time that was agreed then: nobody is judged before that is over.
+        shorter = max(0.0, self.settings.lost_after - settings.lost_after)
+        self.mesh.awake_at = max(self.mesh.awake_at, self.ledger.now + shorter if shorter else 0.0)
         self.settings = self.ledger.settings = self.mesh.settings = settings
         self.owner.set_pools(settings.pools)
 
@@ -158,6 +177,10 @@ class NodeState:
         if incarnation != self.incarnation or since > self.table.seq:
             since = 0
         records, seq = self.table.changes_since(since, limit)
+        fitting = _fitting(records)
+        if fitting < len(records):
+            records = records[:fitting]
+            seq = self.table.seq_of(records[-1].spec.id)
         more = seq < self.table.seq
         beats = [] if more else [self._beat(self.mesh.number), *self._covered_beats()]
         return Snapshot(
@@ -170,6 +193,14 @@ class NodeState:
             beats=beats,
         )
 
+    def halves(self, update: Update) -> tuple[Update, Update]:
+        """One broadcast as two that follow each other, for one that is too large."""
+        records = sorted(update.records, key=lambda record: self.table.seq_of(record.spec.id))
+        middle = len(records) // 2
+        at = max(update.prev, self.table.seq_of(records[middle - 1].spec.id))
+        first = msgspec.structs.replace(update, records=records[:middle], seq=at, beats=[])
+        return first, msgspec.structs.replace(update, records=records[middle:], prev=at)
+
     # --- inside
 
     def _sync_tail(self, origin: str, incarnation: str, since: int) -> Snapshot:
@@ -181,9 +212,8 @@ class NodeState:
         else:
             ids, life, seq = tail
             records = [record for jid in ids if (record := self.table.get(jid)) is not None]
-        return Snapshot(
-            node=self.settings.name, incarnation=life, since=since, origin=origin, seq=seq, records=records
-        )
+        records = records[: _fitting(records)]
+        return Snapshot(node=self.settings.name, incarnation=life, since=since, origin=origin, seq=seq, records=records)
 
     def _merge(self, records: list[Record]) -> None:
         for record in records:

@@ -111,7 +111,7 @@ class Owner:
             self.ledger.advance(record, Event.CLAIM)  # makes the job dirty again
         elif record.spec.hold:
             self.forget_line(record.spec.id)
-            self._drop_tasks(record.spec.id, "held")
+            self._drop_tasks(record.spec.id, "held", only_waiting=True)
         else:
             self._line_up(record)
 
@@ -152,7 +152,7 @@ class Owner:
 
     def _give_back(self, record: Record) -> None:
         self.forget_line(record.spec.id)
-        if not self._drop_tasks(record.spec.id, "given back"):
+        if not self._drop_tasks(record.spec.id, "given back", only_waiting=True):
             self.ledger.advance(record, Event.BOUNCE)
 
     def _line_up(self, record: Record) -> None:
@@ -166,21 +166,21 @@ class Owner:
         if not self.starter.is_lined_up(jid, pool):
             pool.line_up(jid, self.ledger.now)
 
-    def _drop_tasks(self, jid: str, why: str) -> bool:
+    def _drop_tasks(self, jid: str, why: str, *, only_waiting: bool = False) -> bool:
         tasks = self.tasks.of_job(jid)
         for task in tasks:
-            self._order_kill(task, why)
+            self._order_kill(task, why, only_waiting=only_waiting)
         return bool(tasks)
 
-    def _order_kill(self, task: Task, why: str) -> None:
-        if task.killing:
+    def _order_kill(self, task: Task, why: str, *, only_waiting: bool = False) -> None:
+        if task.killing and (only_waiting or not task.only_waiting):
             return
-        task.killing = True
+        task.killing, task.only_waiting = True, only_waiting
         pool = self.pools.get(task.pool)
         grace = pool.settings.grace if pool is not None else PoolSettings().grace
         if self.stopping:
             grace = min(grace, 5.0)  # a node that is told to stop is gone within ten seconds
-        self.orders.append(Kill(task.key, grace, why))
+        self.orders.append(Kill(task.key, grace, why, only_waiting))
 
     def start_ready(self) -> None:
         """Order as many tasks as there is room for."""
@@ -227,10 +227,8 @@ class Owner:
                 self._on_adopted(event)
 
     def on_executor_gone(self) -> None:
-        """The executor died, and its jobs with it: those that may have started have failed."""
+        """The executor died. Its tasks live until the next one has swept them up, and has said so (Adopted)."""
         self.executor_ready = False
-        for task in self.tasks:
-            self._lose(task)
 
     def _lose(self, task: Task) -> None:
         record = self._retire(task.key)
@@ -275,6 +273,7 @@ class Owner:
         if task is None or task.started:
             return
         task.started = True
+        task.killing = task.killing and not task.only_waiting  # what was to be dropped has started: it may be killed
         record = self._named_by(event.key)
         if record is not None and phase_of(record.status) is Phase.CLAIMED:
             self.ledger.advance(record, Event.START, pid=event.pid, start_ts=event.start_ts)
@@ -348,4 +347,3 @@ class Owner:
             return None
         run = status.start_count + (phase_of(status) is Phase.CLAIMED)
         return record if run == key.run else None
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
 from .effects import PoolStatus, TaskKey
@@ -18,7 +18,7 @@ _PREFETCH_MAX = 64
 class Task:
     """One order to the executor that has not been acknowledged as over."""
 
-    __slots__ = ("key", "killing", "lessor", "pool", "started")
+    __slots__ = ("key", "killing", "lessor", "only_waiting", "pool", "started")
 
     def __init__(self, key: TaskKey, pool: str, lessor: str | None) -> None:
         self.key = key
@@ -26,6 +26,8 @@ class Task:
         self.lessor = lessor
         self.started = False
         self.killing = False
+        self.only_waiting = False
+        """The kill that was ordered is one that lets it run if it has started."""
 
 
 class Tasks:
@@ -34,6 +36,8 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: dict[TaskKey, Task] = {}
         self._by_job: dict[str, dict[TaskKey, Task]] = {}
+        self.lessors: Counter[str] = Counter()
+        """How many tasks are leased from each node."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -53,11 +57,15 @@ class Tasks:
         """An order went out."""
         self._tasks[task.key] = task
         self._by_job.setdefault(task.key.job, {})[task.key] = task
+        if task.lessor is not None:
+            self.lessors[task.lessor] += 1
 
     def remove(self, key: TaskKey) -> Task | None:
         """It is over."""
         task = self._tasks.pop(key, None)
         if task is not None:
+            if task.lessor is not None:
+                self.lessors[task.lessor] -= 1
             jobs = self._by_job[key.job]
             del jobs[key]
             if not jobs:

@@ -7,7 +7,7 @@ DESIGN section 3 gives the reasons. A register is immutable: a change is a new o
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,6 +20,7 @@ __all__ = [
     "NEW",
     "RUNNING",
     "STATES",
+    "Count",
     "Epoch",
     "Record",
     "Spec",
@@ -37,10 +38,13 @@ STATES = (NEW, RUNNING, DONE, FAILED, KILLED)
 END_STATES = frozenset((DONE, FAILED, KILLED))
 ACTIVE_STATES = frozenset((NEW, RUNNING))
 
-Epoch = tuple[int, str]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number that only grows. A record with another one, by mistake or in bad faith, is refused where it arrives."""
+
+Epoch = tuple[Count, str]
 """Which assignment inside a generation: its count, and the submit node that made it (breaks ties between two)."""
 
-StatusKey = tuple[int, Epoch, int]
+StatusKey = tuple[Count, Epoch, Count]
 """(generation, epoch, rev): a status with the higher key wins."""
 
 NEVER: StatusKey = (0, (0, ""), 0)
@@ -68,10 +72,10 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     submit_node: str
     submit_ts: float = 0.0
     ts: float = 0.0
-    lamport: int = 0
+    lamport: Count = 0
     writer: str = ""
-    generation: int = 1
-    killed_generation: int = 0
+    generation: Count = 1
+    killed_generation: Count = 0
     lost: StatusKey = NEVER
     """The status that the submit node gave up waiting for; a later one refutes it."""
 
@@ -84,12 +88,12 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
 class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """What happened. Only the owner writes it (`lifecycle.advance` is the one place that makes a new one)."""
 
-    generation: int = 1
+    generation: Count = 1
     epoch: Epoch
-    rev: int = 0
+    rev: Count = 0
     node: str | None = None
     active: bool = False
-    state: str = NEW
+    state: Annotated[str, msgspec.Meta(pattern="^(new|running|done|failed|killed)$")] = NEW
     leased: bool = False
     """Fixed by the submit node at the assignment, so that both sides go by the same rule until it ends."""
     rc: int | None = None
@@ -97,8 +101,8 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=F
     pid: int | None = None
     start_ts: float | None = None
     end_ts: float | None = None
-    start_count: int = 0
-    fail_count: int = 0
+    start_count: Count = 0
+    fail_count: Count = 0
     stdout_data: bytes | None = None
     stderr_data: bytes | None = None
     stdout_size: int = 0
@@ -144,12 +148,16 @@ def _merge_spec(a: Spec, b: Spec) -> Spec:
         # One writer used a number twice: it came back without its last moments. Content breaks the tie, without
         # the fields that merge by max, since those differ between copies of one and the same write.
         newer = a if _content(a) >= _content(b) else b
-    generation = max(a.generation, b.generation)
+    # Whoever begins a generation may become its submit node: the two go together, or a later change of anything else
+    # would give the job back to the earlier one, and both would assign it.
+    generation, home = max((a.generation, a.submit_node), (b.generation, b.submit_node))
     killed = max(a.killed_generation, b.killed_generation)
     lost = max(a.lost, b.lost)
-    if (newer.generation, newer.killed_generation, newer.lost) == (generation, killed, lost):
+    if (newer.generation, newer.submit_node, newer.killed_generation, newer.lost) == (generation, home, killed, lost):
         return newer
-    merged = msgspec.structs.replace(newer, generation=generation, killed_generation=killed, lost=lost)
+    merged = msgspec.structs.replace(
+        newer, generation=generation, submit_node=home, killed_generation=killed, lost=lost
+    )
     return a if merged == a else merged
 
 
@@ -158,7 +166,7 @@ def _spec_order(spec: Spec) -> tuple[int, str]:
 
 
 def _content(spec: Spec) -> bytes:
-    return _encode(msgspec.structs.replace(spec, generation=0, killed_generation=0, lost=NEVER))
+    return _encode(msgspec.structs.replace(spec, generation=0, submit_node="", killed_generation=0, lost=NEVER))
 
 
 def _later_status(a: Status, b: Status) -> Status:

@@ -19,6 +19,7 @@ from .placement import CONFIG_POOL
 from .record import END_STATES, KILLED, NEW, Record, Spec, is_lost, view_state
 from .spec import check
 from .submitter import Submitter
+from .wording import shown
 
 __all__ = ["Requests"]
 
@@ -61,12 +62,18 @@ class Requests:
         if not isinstance(request, dict):
             raise InvalidRequest(f"a jobspec is a map, not {type(request).__name__}")
         table, jid = self.ledger.table, request.get("id")
+        if jid is not None and not isinstance(jid, str):
+            check(request, new=True)  # says what an id has to be
         known = [jid] if isinstance(jid, str) and jid in table else table.group(jid) if isinstance(jid, str) else []
         if jid in made:
             raise InvalidRequest(f"id {jid!r} stands twice in one submit_many")
         changes = check(request, new=not known)
         if not known:
-            return [(one, None, fields) for one, fields in self._expand(changes)]
+            new = self._expand(changes)
+            for one, _ in new:
+                if one in table or one in made:
+                    raise InvalidRequest(f"id {one!r} is taken: choose another id for the jobs on several nodes")
+            return [(one, None, fields) for one, fields in new]
         planned: list[tuple[str, Record | None, Info]] = []
         for one in known:
             record = table.get(one)
@@ -173,7 +180,9 @@ class Requests:
         leased = spec.asks_rerun or record.status.leased
         away = spec.submit_node != self.ledger.name and not self.mesh.is_online(spec.submit_node, self.ledger.now)
         here = changes.get("node", spec.node) == self.ledger.name
-        if not leased and (away or here):
+        # A job that was killed before its end was heard of: its submit node may have assigned it since, unheard.
+        has_ended = record.status.state in END_STATES or is_lost(record)
+        if not leased and has_ended and (away or here):
             return {**rerun, "submit_node": self.ledger.name}
         return dict(rerun)
 
@@ -181,6 +190,8 @@ class Requests:
 
     def kill(self, what: Any) -> Any:
         """Kill by id, ids or filters; returns what `query` would. A job that has ended stays as it is."""
+        if what == {}:
+            raise InvalidRequest("kill takes an id, a list of ids, or filters: none would be every job")
         return self._pick(what, act=self._kill)
 
     def query(self, what: Any) -> Any:
@@ -204,7 +215,7 @@ class Requests:
             return self._info(what)
         if isinstance(what, list):
             if not all(isinstance(jid, str) for jid in what):
-                raise InvalidRequest("a list of job ids has strings only")
+                raise InvalidRequest(f"a list of job ids has strings only, not {shown(what)}")
             found = [jid for jid in dict.fromkeys(what) if jid in table]
         elif isinstance(what, dict):
             found = table.select(what)

@@ -112,7 +112,7 @@ class Starter:
             lease = self.mesh.lease(lessor)
             if lease is None:
                 continue
-            if any(task.lessor == lessor for task in self.tasks):
+            if self.tasks.lessors[lessor]:
                 self.orders.append(Renew(lessor, *lease))
             for jid in self._parked.pop(lessor, {}):
                 self.ledger.dirty[jid] = None

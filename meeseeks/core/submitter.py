@@ -43,11 +43,11 @@ class Submitter:
             self._resubmit(record)
 
     def _act_unassigned(self, record: Record) -> None:
-        jid = record.spec.id
+        jid, status = record.spec.id, record.status
         if is_dead(record):
             self.waiting.remove(jid)
             self.ledger.advance(record, Event.KILL, error="killed", end_ts=self.ledger.wall)
-        elif self._delayed.get(jid) != record.status.start_count:
+        elif self._delayed.get(jid) != status.start_count:
             self.waiting.add(record)
 
     def _resubmit(self, record: Record) -> None:
@@ -94,8 +94,13 @@ class Submitter:
 
     def place_waiting(self) -> None:
         """Assign what can be assigned, oldest first within each group of like jobs."""
+        if not self.waiting:
+            return
+        by_pool = self._candidates_by_pool()
         for group in self.waiting.groups():
-            candidates = list(self.candidates(group[0]))
+            pool, wish, _ = group
+            fitting = by_pool.get(pool, {})
+            candidates = fitting.values() if wish is None else [fitting[wish]] if wish in fitting else []
             for jid, node in place(
                 self.waiting, group, candidates, self.ledger.loads, use_loadavg=self.ledger.settings.use_loadavg
             ):
@@ -103,6 +108,14 @@ class Submitter:
                 record = self.ledger.table.get(jid)
                 if record is not None and phase_of(record.status) is Phase.UNASSIGNED:
                     self.ledger.advance(record, Event.ASSIGN, node=node, leased=record.spec.asks_rerun)
+
+    def _candidates_by_pool(self) -> dict[str, dict[str, Candidate]]:
+        """The same for all pools at once: a turn looks at each node once, however many groups wait."""
+        pools = {CONFIG_POOL, *self.owner.pools}
+        for peer in self.mesh.peers.values():
+            if peer.beat is not None and self.mesh.is_alive(peer.name, self.ledger.now):
+                pools.update(peer.beat.pools)
+        return {pool: {one.node: one for one in self.candidates(pool)} for pool in pools}
 
     def candidates(self, pool: str) -> Iterator[Candidate]:
         """The nodes that may get a job of this pool now."""

@@ -161,13 +161,18 @@ class Table:
         self._regroup(before, after)
 
     def _regroup(self, before: Record | None, after: Record | None) -> None:
-        if before is None and after is not None and after.spec.group is not None:
-            self._groups.setdefault(after.spec.group, []).append(after.spec.id)
-        elif after is None and before is not None and before.spec.group is not None:
-            members = self._groups[before.spec.group]
+        # A group may change: two nodes that did not hear each other may have made jobs of one id.
+        was = before.spec.group if before is not None else None
+        now = after.spec.group if after is not None else None
+        if was == now:
+            return
+        if was is not None and before is not None:
+            members = self._groups[was]
             members.remove(before.spec.id)
             if not members:
-                del self._groups[before.spec.group]
+                del self._groups[was]
+        if now is not None and after is not None:
+            self._groups.setdefault(now, []).append(after.spec.id)
 
     def _candidates(self, filters: dict[str, Any]) -> Iterable[str]:
         """The jobs that the cheapest index leaves; what that index answers for good is taken out of `filters`."""
@@ -177,7 +182,7 @@ class Table:
             return [ids] if ids in self._records else []
         if isinstance(ids, (list, tuple)):
             del filters["id"]
-            return [jid for jid in ids if jid in self._records]
+            return [jid for jid in ids if isinstance(jid, str) and jid in self._records]
         best: tuple[int, str, list[dict[str, None]]] | None = None
         for key in _INDEXED:
             value = filters.get(key)

@@ -165,6 +165,8 @@ class Executor:
 
     def _on_kill(self, order: Kill) -> None:
         if task := self._running.get(order.key):
+            if order.only_waiting:
+                return
             self._end(task, order.grace, order.why)
         elif task := self._waiting.get(order.key):
             self._drop(task)

@@ -55,6 +55,7 @@ class Journal:
         self._path = path
         self._live: dict[str, list[Entry]] = {}
         self._fd = -1
+        self._kept = self._written = 0  # bytes: after the last compaction, and now
         self._rewrite()
 
     def starting(self, mark: str, job: str) -> None:
@@ -75,7 +76,11 @@ class Journal:
         self._write(Entry("end", mark=mark))
         # So it costs each task a constant share, however many live.
         if self._written > max(_COMPACT_BYTES, 8 * self._kept):
-            self._rewrite()
+            try:
+                self._rewrite()
+            except OSError as error:  # a full disk: the old one is still right, only longer
+                log.warning("the journal can't be compacted: %s", error)
+                self._kept = self._written
 
     def close(self) -> None:
         """Close the file; it stays."""

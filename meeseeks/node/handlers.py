@@ -68,6 +68,11 @@ def _output(node: Node, data: Any, asker: Asker) -> Any:
 
 def _hello(node: Node, data: Any, asker: Asker) -> Any:
     hello = codec.convert(data, Hello)
+    for key, port in (("port", hello.port), ("pub_port", hello.pub_port)):
+        if not 1 <= port <= 65535:
+            raise InvalidRequest(f"hello: {key} must be from 1 to 65535, not {port}")
+    if any(char.isspace() or not char.isprintable() for char in hello.address + hello.node) or not hello.node:
+        raise InvalidRequest("hello: node and address are names without white space")
     node.state.on_met(hello.node, hello.incarnation, hello.address or asker.host, hello.port, hello.pub_port)
     return node.hello()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from meeseeks.errors import ConfigError
 
 __all__ = ["History"]
+
+log = logging.getLogger(__name__)
 
 
 class History:
@@ -29,8 +32,13 @@ class History:
 
     def append(self, info: dict[str, Any]) -> None:
         """Add a job."""
-        if self._file is not None:
-            os.write(self._file, json.dumps(info, separators=(",", ":")).encode() + b"\n")
+        if self._file is None:
+            return
+        line = json.dumps(info, separators=(",", ":"), default=str).encode() + b"\n"
+        try:
+            os.write(self._file, line)
+        except OSError as error:  # a full disk must not end a node
+            log.warning("job %s is missing in the history: %s", info.get("id"), error)
 
     def close(self) -> None:
         """Close the file."""

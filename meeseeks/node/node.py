@@ -16,14 +16,14 @@ from typing import Any
 import meeseeks
 from meeseeks import config as configuration
 from meeseeks.config import NodeConfig
-from meeseeks.core.effects import ALL, OWN, Effects, Event, Exited, Start, Started
+from meeseeks.core.effects import ALL, OWN, Effects, Event, Exited, Start, Started, Update
 from meeseeks.core.node_state import Endpoints, NodeState
 from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.record import jobinfo
-from meeseeks.errors import InvalidRequest, MeeseeksError
+from meeseeks.errors import InvalidRequest, MeeseeksError, RequestFailed
 from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.wire import codec, sockets
-from meeseeks.wire.messages import ErrorInfo, Hello, Reply
+from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Hello, Reply
 
 from .folder import StateFolder
 from .handlers import HANDLERS, LATER
@@ -83,6 +83,7 @@ class Node:
             config.settings(), uuid.uuid4().hex, time.monotonic(), time.time(), endpoints=self._endpoints
         )
         self.state.wanted_topics = set()
+        self._prefixes: set[str] = set()  # what somebody has subscribed to
         self._executor = ExecutorHandle(self._folder.path, self.name, inline_output=config.state.inline_output)
         self._spool = self._executor.spool
         self._peers = Peers(self.state, self._poller, self.hello)
@@ -178,15 +179,31 @@ class Node:
         if orders and self._executor_lives:
             self._executor.send(orders)
         for update in effects.updates:
-            sockets.send_nowait(self._publisher, [update.topic.encode(), codec.encode(update)])
+            self._broadcast(update)
         replies, self.replies = self.replies, []
         for envelope, reply in replies:
-            if not sockets.send_nowait(self._router, [*envelope, codec.encode(reply)]):
+            if not sockets.send_nowait(self._router, [*envelope, self._frame_of(reply)]):
                 log.info("a reply could not be delivered: its asker is gone")
         for link in effects.links:
             self._peers.carry_out(link, now)
         for sync in effects.syncs:
             self._peers.sync(sync, now)
+
+    def _broadcast(self, update: Update) -> None:
+        """Publish, in parts where it is too much for one message."""
+        frame = codec.encode(update)
+        if len(frame) > MAX_MESSAGE_BYTES // 2 and len(update.records) > 1:
+            for half in self.state.halves(update):
+                self._broadcast(half)
+            return
+        sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
+
+    def _frame_of(self, reply: Reply) -> bytes:
+        frame = codec.encode(reply)
+        if len(frame) <= MAX_MESSAGE_BYTES:
+            return frame
+        text = f"the answer has {len(frame)} bytes, more than the {MAX_MESSAGE_BYTES} of a message: ask for fewer jobs"
+        return codec.encode(Reply(id=reply.id, node=self.name, error=ErrorInfo(RequestFailed.code, text)))
 
     # --- sockets
 
@@ -221,23 +238,25 @@ class Node:
     def _read_subscriptions(self) -> None:
         while (frames := sockets.receive_nowait(self._publisher)) is not None:
             wanted, topic = frames[0][:1] == b"\x01", frames[0][1:].decode("ascii", "replace")
-            for name in (OWN, ALL):
-                if name.startswith(topic):
-                    (self.state.wanted_topics.add if wanted else self.state.wanted_topics.discard)(name)
+            (self._prefixes.add if wanted else self._prefixes.discard)(topic)
+            self.state.wanted_topics = {
+                name for name in (OWN, ALL) if any(name.startswith(prefix) for prefix in self._prefixes)
+            }
             if wanted:
                 self.state.on_subscribed()
 
     def _read_executor(self, ready: dict[Any, int], now: float) -> None:
         if not self._executor_lives:
-            if self._stop_at is None and now >= self._executor_at:
+            if now >= self._executor_at:
                 self._executor.restart()
                 self._executor_lives, self._executor_at = True, now
                 self._poller.register(self._executor.pidfd, sockets.POLLIN)
             return
-        events = self._executor.receive()
+        has_died = self._executor.pidfd in ready and self._executor.died()
+        events = self._executor.receive()  # asked after: so its last words are among them
         if events:
             self.state.on_executor(events)
-        if self._executor.pidfd in ready and self._executor.died():
+        if has_died:
             self._poller.unregister(self._executor.pidfd)
             self._executor_lives = False
             # One that dies as soon as it is started would keep the node busy with starting it.

@@ -13,7 +13,7 @@ from typing import Any
 
 from meeseeks.core.effects import Dial, Link, Snapshot, SyncWanted, Unlink
 from meeseeks.core.node_state import NodeState
-from meeseeks.errors import InvalidRequest, ProtocolError
+from meeseeks.errors import InvalidRequest, MeeseeksError, ProtocolError
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import Hello, Reply, Request, SyncRequest
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _GREET_EVERY = 1.0
 _FORGET_DIAL_AFTER = 10.0
+_DRAIN_MAX = 1000
+"""Messages read from one peer in one turn: the others want to be heard as well."""
 
 Answer = Callable[[Reply], None]
 
@@ -52,8 +54,9 @@ class Peers:
         self._answers: dict[int, tuple[float, Answer]] = {}
         self._number = count(1)
         self._fixed: set[tuple[str, int]] = set()
+        self._complained_of: dict[tuple[str, int], str] = {}  # addresses that can't be dialled, and why
         self._known_as: dict[tuple[str, int], str] = {}  # a dialled address -> the node that answered there
-        self._unsent: list[SyncWanted] = []
+        self._unsent: dict[tuple[str, str | None], SyncWanted] = {}
         self.refused: str | None = None
         """Why a node that we dialled would not have us, if the last answer was a refusal."""
 
@@ -73,7 +76,7 @@ class Peers:
         """Dial, greet again those who do not know us, give up what has not been answered."""
         for at in self._fixed - self._dials.keys():
             if self._known_as.get(at) not in self._links:
-                self._dials[at] = self._open(*at, now)
+                self._dial(at, now)
         for at, line in list(self._dials.items()):
             self._greet(line, now)
             if at not in self._fixed and now - line.dialled_at > _FORGET_DIAL_AFTER:
@@ -82,8 +85,8 @@ class Peers:
             peer = self._state.mesh.peers.get(name)
             if peer is None or peer.beat is None or self._state.settings.name not in peer.beat.sees:
                 self._greet(line, now)
-        unsent, self._unsent = self._unsent, []
-        for wanted in unsent:
+        unsent, self._unsent = self._unsent, {}
+        for wanted in unsent.values():
             self.sync(wanted, now)
         for number, (deadline, _) in list(self._answers.items()):
             if deadline < now:
@@ -96,13 +99,17 @@ class Peers:
         if isinstance(effect, Dial):
             at = (effect.host, effect.port)
             if at not in self._dials and all((line.host, line.port) != at for line in self._links.values()):
-                self._dials[at] = self._open(*at, now)
+                self._dial(at, now)
         elif isinstance(effect, Unlink):
             line = self._links.pop(effect.peer, None)
             if line is not None:
                 self._close(line)
         else:
-            self._link(effect, now)
+            try:
+                self._link(effect, now)
+            except MeeseeksError as error:
+                log.warning("can't link to node %s: %s", effect.peer, error)
+                self._state.mesh.on_unreachable(effect.peer)
 
     def _link(self, effect: Link, now: float) -> None:
         at = (effect.host, effect.port)
@@ -113,7 +120,11 @@ class Peers:
         if line is None:
             line = self._dials.pop(at, None) or self._open(*at, now)
             line.pub_port = effect.pub_port
-            line.subscriber = sockets.subscriber(sockets.endpoint(effect.host, effect.pub_port))
+            try:
+                line.subscriber = sockets.subscriber(sockets.endpoint(effect.host, effect.pub_port))
+            except MeeseeksError:
+                self._close(line)
+                raise
             self._poller.register(line.subscriber, sockets.POLLIN)
             self._links[effect.peer] = line
             log.info("linked to node %s at %s:%d", effect.peer, effect.host, effect.port)
@@ -134,7 +145,7 @@ class Peers:
 
         request = SyncRequest(incarnation=wanted.incarnation, since=wanted.since, origin=wanted.origin)
         if wanted.peer in self._links and not self.request(wanted.peer, "sync", request, answered, now + 10.0):
-            self._unsent.append(wanted)  # the connection is still being made
+            self._unsent[wanted.peer, wanted.origin] = wanted  # the connection is still being made
 
     def request(self, peer: str, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
         """Send a request to a linked peer; `answer` is called with its reply, if one comes by the deadline."""
@@ -159,7 +170,9 @@ class Peers:
         self._links.clear()
 
     def _read_replies(self, line: _Line) -> None:
-        while (frames := sockets.receive_nowait(line.dealer)) is not None:
+        for _ in range(_DRAIN_MAX):
+            if (frames := sockets.receive_nowait(line.dealer)) is None:
+                return
             try:
                 reply = codec.decode_reply(frames[-1])
                 waiting = self._answers.pop(reply.id, None) if isinstance(reply.id, int) else None
@@ -167,14 +180,20 @@ class Peers:
                     waiting[1](reply)
             except ProtocolError as error:
                 log.warning("from %s:%d: %s", line.host, line.port, error)
+            except Exception:  # the border: what one peer says must not take the node down
+                log.exception("an answer of %s:%d was not understood", line.host, line.port)
 
     def _read_updates(self, line: _Line) -> None:
         assert line.subscriber is not None
-        while (frames := sockets.receive_nowait(line.subscriber)) is not None:
+        for _ in range(_DRAIN_MAX):
+            if (frames := sockets.receive_nowait(line.subscriber)) is None:
+                return
             try:
                 self._state.on_update(codec.decode_update(frames[-1]))
             except ProtocolError as error:
                 log.warning("from %s:%d: %s", line.host, line.pub_port, error)
+            except Exception:  # as above
+                log.exception("a broadcast of %s:%d was not understood", line.host, line.pub_port)
 
     def _send(self, line: _Line, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
         number = next(self._number)
@@ -221,6 +240,14 @@ class Peers:
             return  # it is asked every second: once is enough to say
         self.refused = why
         log.warning("the node at %s:%d does not link to us: %s", line.host, line.port, why)
+
+    def _dial(self, at: tuple[str, int], now: float) -> None:
+        try:
+            self._dials[at] = self._open(*at, now)
+        except MeeseeksError as error:
+            if self._complained_of.get(at) != str(error):
+                self._complained_of[at] = str(error)
+                log.warning("can't dial %s:%d: %s", *at, error)
 
     def _open(self, host: str, port: int, now: float) -> _Line:
         line = _Line(host, port)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import zmq
 
-from meeseeks.errors import InvalidRequest
+from meeseeks.errors import InvalidRequest, RequestFailed
 
 from .messages import MAX_MESSAGE_BYTES
 
@@ -237,7 +237,10 @@ def close(socket: Socket, linger_ms: int = 0) -> None:
 
 
 def _socket(kind: int) -> Socket:
-    socket = context().socket(kind)
+    try:
+        socket = context().socket(kind)
+    except zmq.ZMQError as error:
+        raise RequestFailed(f"no more sockets can be opened: {error.strerror or error}") from error
     socket.setsockopt(zmq.LINGER, 0)  # the default is to wait for ever at exit
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
@@ -261,4 +264,5 @@ def _connect(socket: Socket, to: str) -> None:
     try:
         socket.connect(to)
     except zmq.ZMQError as error:
+        socket.close(linger=0)
         raise InvalidRequest(f"{to} is no address that can be connected to: {error.strerror or error}") from error

@@ -13,6 +13,7 @@ import pytest
 
 from meeseeks import InvalidRequest
 from tests.support.nodes import NodeProcess, wait_linked
+from tests.support.processes import is_running
 from tests.support.wait import wait_until
 
 MeshOf = Callable[..., list[NodeProcess]]
@@ -154,3 +155,27 @@ def test_sigint_stops_a_node_as_well(mesh_of: MeshOf) -> None:
     (a,) = mesh_of(1)
     os.kill(a.pid, signal.SIGINT)
     a.wait_stopped()
+
+
+def test_a_history_on_a_full_disk_is_no_reason_to_end(mesh_of: MeshOf) -> None:
+    (a,) = mesh_of(1, **{"state.history": "/dev/full"})
+    with a.client() as client:
+        for _ in range(2):
+            (jid,) = client.submit(pool="p", args=["true"])
+            assert client.wait_for([jid], timeout=15)[jid]["state"] == "done"
+    assert "missing in the history" in a.stderr
+
+
+def test_a_job_goes_elsewhere_only_when_a_dead_executor_s_processes_are_gone(mesh_of: MeshOf, tmp_path: Path) -> None:
+    a, b = mesh_of(2)
+    script = f"echo $$ >> {tmp_path}/pids; while :; do sleep 0.02; done"
+    with a.client() as client:
+        (jid,) = client.submit(pool="p", args=["sh", "-c", script], resubmit=True, retries=0, node="b")
+        wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
+        first = int((tmp_path / "pids").read_text())
+        client.submit(id=jid, tags=["seen"])
+        os.kill(b.executor_pid(), signal.SIGKILL)
+        wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2, 20)
+        assert not is_running(first)
+        client.kill(jid)
+        client.wait_for([jid], timeout=15)

@@ -105,7 +105,8 @@ class SimExecutor:
     def _on_kill(self, order: Kill) -> None:
         task = self.running.get(order.key)
         if task is not None:
-            self._end(task, order.grace, order.why)
+            if not order.only_waiting:
+                self._end(task, order.grace, order.why)
         elif self.waiting.pop(order.key, None) is not None:
             self._tell([Dropped(order.key)])
         else:

@@ -114,3 +114,44 @@ def test_more_frames_than_one_are_an_envelope_that_comes_back(node: NodeProcess)
         assert msgpack.unpackb(socket.recv())["response"] == {"pools": {"p": {node.name: 2}}}
     finally:
         socket.close()
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        {"node": "z", "incarnation": "i", "address": "bad host!", "port": 5, "pub_port": 6},
+        {"node": "z", "incarnation": "i", "address": "", "port": -1, "pub_port": 6},
+        {"node": "z", "incarnation": "i", "address": "x", "port": 70000, "pub_port": 6},
+        {"node": "", "incarnation": "i", "address": "x", "port": 5, "pub_port": 6},
+    ],
+)
+def test_a_hello_from_nowhere_is_refused(raw: Raw, hello: dict[str, Any]) -> None:
+    assert "hello" in raw.ask({"v": 1, "id": 1, "request": {"hello": hello}})["error"]["message"]
+    assert raw.ask({"v": 1, "id": 2, "request": {"ls": {}}})["response"] == {"ls": []}
+
+
+def test_a_hello_with_an_address_that_can_t_be_is_no_harm(raw: Raw) -> None:
+    hello = {"node": "zz", "incarnation": "i", "address": "no:such:host", "port": 5, "pub_port": 6}
+    assert raw.ask({"v": 1, "id": 1, "request": {"hello": hello}})["id"] == 1
+    assert raw.ask({"v": 1, "id": 2, "request": {"ls": {}}})["response"] == {"ls": []}
+
+
+def test_a_subscriber_of_everything_that_leaves_takes_nothing_from_others(node: NodeProcess) -> None:
+    context = zmq.Context.instance()
+    stays, leaves = context.socket(zmq.SUB), context.socket(zmq.SUB)
+    try:
+        for socket, topic in ((stays, b"own"), (leaves, b"")):
+            socket.linger = 0
+            socket.subscribe(topic)
+            socket.connect(f"tcp://{node.address}:{node.pub_port}")
+            assert socket.poll(10_000)
+        leaves.unsubscribe(b"")
+        leaves.close()
+        while stays.poll(0):
+            stays.recv_multipart()
+        for _ in range(3):  # more than may have been on its way
+            assert stays.poll(10_000), "no heartbeat any more"
+            stays.recv_multipart()
+    finally:
+        stays.close()
+        leaves.close()

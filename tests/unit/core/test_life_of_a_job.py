@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from meeseeks.core.effects import Adopted, Started
 from meeseeks.core.lifecycle import TRANSITIONS, Event, IllegalTransition, Phase, advance, first_status, phase_of
 from meeseeks.core.record import Record, Spec, Status
 from meeseeks.core.settings import PoolSettings
@@ -232,5 +233,22 @@ def test_executor_death_fails_what_may_have_started() -> None:
     for start in desk.starts():
         desk.run(start)
     desk.turn(desk.state.on_executor_gone)
+    desk.wait(3)
+    assert (desk.info("j")["state"], desk.starts()) == ("running", [])  # its process may still live
+    desk.events(Adopted())
     assert (desk.info("j")["state"], desk.info("j")["error"]) == ("failed", "executor lost")
     assert desk.info("k")["state"] == "new"
+
+
+def test_a_hold_that_meets_a_started_job_lets_it_run() -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    (start,) = desk.starts()
+    desk.submit(id="j", hold=True)
+    (order,) = desk.kills()
+    assert order.only_waiting
+    desk.events(Started(start.key, 7, desk.wall))
+    assert desk.info("j")["state"] == "running"
+    desk.kill("j")
+    (order,) = desk.kills()
+    assert not order.only_waiting

@@ -260,3 +260,17 @@ def test_a_peer_that_was_taken_out_of_the_configuration_stays_out() -> None:
     desk.turn(lambda: desk.state.mesh.on_unlinked("b"))
     with pytest.raises(InvalidRequest, match="told to unlink from node 'b'"):
         desk.turn(lambda: desk.state.on_met("b", "life-b", "host", 1, 2))
+
+
+def test_a_rerun_of_a_job_whose_end_nobody_heard_of_stays_with_its_submit_node() -> None:
+    """Found by seed 309358: a node that had been cut off took such a job over, while its submit node had it running."""
+    desk = Desk()
+    desk.meet("s")
+    unassigned = Record(given_to_a().spec, Status(epoch=(0, "s")))
+    desk.hear("s", [unassigned])
+    desk.wait(20)
+    desk.kill("j")
+    desk.submit(id="j", state="new")
+    assert desk.info("j")["submit_node"] == "s"
+    assert desk.starts() == []
+    assert "submit node 's', which assigns it, is offline" in desk.state.requests.query("j")["reason"]

@@ -151,3 +151,66 @@ def cost_of_a_job(jobs: int) -> int:
 
 def test_what_a_job_costs_does_not_grow_with_the_table() -> None:
     assert cost_of_a_job(20_000) <= 1.1 * cost_of_a_job(20)
+
+
+def test_a_job_may_change_its_group_and_be_forgotten(table: Table) -> None:
+    table.apply(record("g@a", lamport=1), 20.0)
+    table.apply(record("g@a", lamport=2, group="g"), 21.0)
+    assert table.group("g") == ["g@a"]
+    table.forget("g@a")
+    assert table.group("g") == []
+
+
+@pytest.mark.parametrize(
+    "field", [{"lamport": 2**60}, {"generation": -1}, {"killed_generation": 2**63}, {"lost": (1, (-1, ""), 0)}]
+)
+def test_numbers_that_no_node_writes_are_refused_on_arrival(field: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(record("j", **field)), type=Record)
+
+
+def test_a_state_that_no_node_writes_is_refused_on_arrival() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(record("j", state="odd")), type=Record)
+
+
+def test_a_snapshot_is_limited_in_bytes_and_goes_on_where_it_stopped() -> None:
+    desk = Desk(pools={})
+    for i in range(20):
+        desk.submit(id=f"j{i}", args=["x" * 900_000])
+    got, since, parts = [], 0, 0
+    while since < desk.state.table.seq:
+        part = desk.state.sync("life", since, None, 2000)
+        assert sum(len(one.spec.args[0]) for one in part.records) < 10_000_000
+        got += [one.spec.id for one in part.records]
+        since, parts = part.seq, parts + 1
+        assert part.more == (since < desk.state.table.seq)
+    assert got == [f"j{i}" for i in range(20)]
+    assert parts > 1
+
+
+def test_a_broadcast_can_be_halved_without_a_gap() -> None:
+    desk = Desk(pools={})
+    desk.turn(lambda: desk.state.requests.submit_many([{"id": f"j{i}", "pool": "p", "args": ["x"]} for i in range(9)]))
+    (update,) = [one for one in desk.effects.updates if one.topic == "own"]
+    first, second = desk.state.halves(update)
+    assert (first.prev, first.seq, second.seq) == (update.prev, second.prev, update.seq)
+    assert sorted(one.spec.id for one in first.records + second.records) == [f"j{i}" for i in range(9)]
+
+
+def test_jobs_on_several_nodes_don_t_take_an_id_that_is_there() -> None:
+    desk = Desk()
+    desk.submit(id="x@a", hold=True)
+    before = desk.record("x@a")
+    with pytest.raises(InvalidRequest, match="'x@a' is taken"):
+        desk.submit(id="x", node=["a"])
+    assert desk.record("x@a") is before
+
+
+@pytest.mark.parametrize("what", [{"id": ["q"]}, {"id": 5}])
+def test_an_id_that_is_no_text_is_refused(what: dict[str, Any]) -> None:
+    desk = Desk()
+    with pytest.raises(InvalidRequest, match="id must be"):
+        desk.turn(lambda: desk.state.requests.submit({"pool": "p", "args": ["true"], **what}))
+    with pytest.raises(InvalidRequest, match="every job"):
+        desk.turn(lambda: desk.state.requests.kill({}))
