@@ -77,25 +77,27 @@ def _not_known_to_run(original: Any) -> Any:
     return judge
 
 
-@_mutant(Starter, "_may_start", "leased-while-retries-are-left")
-def _leased_while_retries_are_left(original: Any) -> Any:
+@contextmanager
+def _leased_while_retries_are_left() -> Iterator[None]:
     """The owner goes by the retries that it knows to be left, the submit node by those that it knows of."""
+    real_may_start, real_start = Starter._may_start, Starter._start
+
+    def as_it_counts(one: Record) -> Record:
+        if one.status.leased and not one.spec.resubmit and one.status.fail_count >= one.spec.retries:
+            return Record(one.spec, msgspec.structs.replace(one.status, leased=False))
+        return one
 
     def may_start(self: Starter, one: Record, pool: str) -> bool:
-        if one.status.leased and not one.spec.resubmit and one.status.fail_count >= one.spec.retries:
-            one = Record(one.spec, msgspec.structs.replace(one.status, leased=False))
-        return bool(original(self, one, pool))
+        return real_may_start(self, as_it_counts(one), pool)
 
     def start(self: Starter, one: Record, pool: Any) -> None:
-        if one.status.leased and not one.spec.resubmit and one.status.fail_count >= one.spec.retries:
-            one = Record(one.spec, msgspec.structs.replace(one.status, leased=False))
-        _START(self, one, pool)
+        real_start(self, as_it_counts(one), pool)
 
-    Starter._start = start  # type: ignore[method-assign]
-    return may_start
+    with patch.object(Starter, "_may_start", may_start), patch.object(Starter, "_start", start):
+        yield
 
 
-_START = Starter._start
+MUTANTS["leased-while-retries-are-left"] = _leased_while_retries_are_left
 
 
 @_mutant(Mesh, "_cover", "no-coverage")
