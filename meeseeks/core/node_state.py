@@ -26,6 +26,8 @@ from .submitter import Submitter
 __all__ = ["Endpoints", "NodeState"]
 
 _EXPIRE_BATCH = 500
+_LISTEN_BEATS = 3
+"""For so many heartbeats a node that came back starts and assigns nothing."""
 _SEQ_GAP = 1_000_000
 """More than a node can change in the time for which writes may be unsynced."""
 
@@ -83,6 +85,7 @@ class NodeState:
         self._published = {OWN: 0, ALL: 0}
         self._last_beat_at: float | None = None
         self._welcome = False
+        self._listens_until = now
 
     def restore(self, rows: Iterable[tuple[int, Record]], seq: int) -> None:
         """Take over what the store has: (seq, record) in the order of seq, and the last seq. Before the first turn."""
@@ -91,6 +94,8 @@ class NodeState:
         # A power cut may have taken the last changes, whose numbers are known to others: none of them is used again.
         self.table.seq = seq + _SEQ_GAP
         self._published = dict.fromkeys(self._published, self.table.seq)
+        # Its jobs may have been killed or moved meanwhile: hear of it first, then start them.
+        self._listens_until = self.ledger.now + _LISTEN_BEATS * self.settings.heartbeat
 
     # --- a turn
 
@@ -108,9 +113,10 @@ class NodeState:
         self.owner.starter.on_renewed(self.mesh.renewed)
         self.mesh.renewed.clear()
         self._settle()
-        self.submitter.place_waiting()
-        self._settle()
-        self.owner.start_ready()
+        if self.ledger.now >= self._listens_until:
+            self.submitter.place_waiting()
+            self._settle()
+            self.owner.start_ready()
         return self._effects()
 
     @property

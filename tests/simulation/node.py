@@ -11,7 +11,7 @@ from meeseeks.core.effects import Dial, Effects, Event, Exited, Link, Start, Sta
 from meeseeks.core.lifecycle import Event as JobEvent
 from meeseeks.core.node_state import Endpoints, NodeState
 from meeseeks.core.placement import CONFIG_POOL
-from meeseeks.core.record import Record
+from meeseeks.core.record import Record, is_lost
 from meeseeks.core.settings import Settings
 from meeseeks.errors import InvalidRequest
 
@@ -130,6 +130,8 @@ class SimNode:
             after = advance(record, event, **facts)
             if event is JobEvent.TAKE_BACK:
                 self.world.checks.on_taken_back(self, record, after)
+            elif event is JobEvent.RERUN and is_lost(record):
+                self.world.checks.job(record.spec.id).risky.add(record.spec.generation)
             elif event is JobEvent.BOUNCE:
                 self.world.checks.job(record.spec.id).given_back.add(record.status.key[:2])
             return after

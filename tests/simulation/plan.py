@@ -162,6 +162,12 @@ def _submits(r: random.Random, plan: Plan, at: float, number: int) -> list[tuple
     found = [(at, "submit", {"node": where, "spec": spec})]
     if r.random() < 0.1:  # a client that got no answer asks the same node again
         found.append((at + r.choice((0.01, 5.0, 40.0)), "submit", {"node": where, "spec": spec}))
+    elif r.random() < 0.06:  # its submit node is cut off, and its user wants it elsewhere
+        pairs = [pair for other in range(n) if other != where for pair in ((where, other), (other, where))]
+        cut = {"pairs": pairs, "span": r.uniform(20.0, 120.0), "holds": r.random() < 0.3}
+        who = {"node": r.randrange(n), "job": spec["id"], "to": r.choice((None, *plan.names))}
+        cut_at = at + r.choice((0.05, 0.5, 3.0))
+        found += [(cut_at, "cut", cut), (cut_at + r.choice((1.0, 20.0, 70.0)), "move", who)]
     elif r.random() < 0.1:
         who = {"node": r.randrange(n), "job": spec["id"], "to": r.choice((None, *plan.names))}
         found.append((at + r.choice((0.05, 1.0, 6.0, 20.0)), "move", who))

@@ -74,9 +74,9 @@ class Job:
 
     def may_double(self, generation: int) -> bool:
         """Whether copies may live at once for a while: by what its users did, or by what a machine forgot."""
-        if self.excused is not None or len(self.created_at) > 1 or len(self.reruns.get(generation, ())) > 1:
+        if self.excused is not None or self.risky or len(self.created_at) > 1:
             return True
-        return any(risky <= generation for risky in self.risky)
+        return len(self.reruns.get(generation, ())) > 1
 
     def why_not_start(self, key: TaskKey) -> str | None:
         """Why this start has no reason; None if it has one (the rows of DESIGN section 3)."""
