@@ -53,6 +53,12 @@ class Ledger:
         self.lamport = max(self.lamport, record.spec.lamport)
         return self._apply(record, own=False)
 
+    def tell_again(self, jid: str) -> None:
+        """Let a job count as changed by this node, so that all hear of it who may not have heard it from another."""
+        if jid in self.table:
+            self.table.touch(jid)
+            self.changed[jid] = True
+
     def restore(self, record: Record, seq: int) -> None:
         """Take over what an earlier life of this node stored. It is no change, and it wants to be looked at."""
         self.lamport = max(self.lamport, record.spec.lamport)

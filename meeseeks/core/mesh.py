@@ -38,6 +38,8 @@ class Mesh:
         """Since when this node hears without a break: nobody is judged by a silence that began before."""
         self.syncs: list[SyncWanted] = []
         self.links: list[Link | Unlink | Dial] = []
+        self.last_words: dict[str, None] = {}
+        """Jobs of which a life has told that is over, and its successor may know nothing of them."""
         self.passed_on: list[Beat] = []
         """Covered heartbeats of others, for the topic `all` of this turn."""
         self.unwanted: set[str] = set()
@@ -286,6 +288,8 @@ class Mesh:
         if peer is None:
             peer = self.peers[name] = Peer(name)
         if incarnation != peer.incarnation:
+            # Nobody can ask for the last words of a life that is over: whoever heard them tells them as its own.
+            self.last_words.update((jid, None) for _, jid in peer.tail)
             peer.reborn(incarnation)
         return peer
 

@@ -112,6 +112,9 @@ class NodeState:
         self.ledger.run_timers()
         self.owner.starter.on_renewed(self.mesh.renewed)
         self.mesh.renewed.clear()
+        for jid in self.mesh.last_words:
+            self.ledger.tell_again(jid)
+        self.mesh.last_words.clear()
         self._settle()
         if self.ledger.now >= self._listens_until:
             self.submitter.place_waiting()

@@ -68,12 +68,8 @@ class Table:
         after = incoming if before is None else merge(before, incoming)
         if after is before:
             return None
-        self.seq += 1
         self._records[jid] = after
-        self._seqs[jid] = self.seq
-        self._log.append((self.seq, jid))
-        if len(self._log) > 2 * len(self._records) + 64:
-            self._log = [entry for entry in self._log if self._seqs.get(entry[1]) == entry[0]]
+        self.touch(jid)
         self._reindex(before, after)
         if view_state(after) in END_STATES:
             self._ended.pop(jid, None)
@@ -81,6 +77,14 @@ class Table:
         else:
             self._ended.pop(jid, None)
         return Change(before, after)
+
+    def touch(self, jid: str) -> None:
+        """Let a job count as changed now."""
+        self.seq += 1
+        self._seqs[jid] = self.seq
+        self._log.append((self.seq, jid))
+        if len(self._log) > 2 * len(self._records) + 64:
+            self._log = [entry for entry in self._log if self._seqs.get(entry[1]) == entry[0]]
 
     def restore(self, record: Record, seq: int) -> None:
         """Take a record over from an earlier life, with the seq that it had there. To be called in the order of seq."""
