@@ -53,6 +53,7 @@ class Peer:
         """It began a new life: its numbers start afresh."""
         if self.incarnation:
             self.former.add(self.incarnation)
+        self.former.discard(incarnation)
         self.incarnation = incarnation
         self.beat = self.covered = None
         self.lease_at = NEVER_AT
