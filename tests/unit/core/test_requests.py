@@ -1,0 +1,270 @@
+"""What clients may ask of a node's core: jobs for several nodes, changes, refusals, moves, and the reasons to wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from meeseeks.core.effects import PoolStatus
+from meeseeks.core.placement import CONFIG_POOL
+from meeseeks.core.settings import PoolSettings
+from meeseeks.errors import InvalidRequest
+from tests.unit.core.desk import Desk
+
+
+def refused(desk: Desk, spec: Any) -> str:
+    """Why a submit is refused; it must have changed nothing."""
+    seq, lamport = desk.state.table.seq, desk.state.ledger.lamport
+    with pytest.raises(InvalidRequest) as caught:
+        desk.turn(lambda: desk.state.requests.submit(spec))
+    assert (desk.state.table.seq, desk.state.ledger.lamport) == (seq, lamport)
+    desk.turn()
+    assert desk.effects.records == []
+    return str(caught.value)
+
+
+def ended(desk: Desk, jid: str = "j", rc: int = 0, **spec: Any) -> None:
+    """A job that ran on this node and has ended."""
+    desk.submit(id=jid, **spec)
+    (start,) = desk.starts()
+    desk.run(start)
+    desk.end(start, rc)
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"args": ["x"]}, "a new job needs 'pool'"),
+        ({"pool": "p"}, "a new job needs 'args'"),
+        ({"pool": "p", "args": []}, "args"),
+        ({"pool": "p", "args": "ls"}, "args"),
+        ({"pool": "p", "args": ["x", 1]}, "args[1]"),
+        ({"pool": "p", "args": ["x"], "retires": 1}, "did you mean 'retries'"),
+        ({"pool": "p", "args": ["x"], "runtime": -1}, "runtime"),
+        ({"pool": "p", "args": ["x"], "state": "done"}, "state"),
+        ({"pool": "p", "args": ["x"], "rc": 0}, "'rc' is set by the node"),
+        ({"pool": "p", "args": ["x"], "node": "z*"}, "matches no online node"),
+        ([], "a map"),
+    ],
+)
+def test_what_is_refused_changes_nothing(spec: Any, text: str) -> None:
+    desk = Desk()
+    desk.meet("b")
+    assert text in refused(desk, spec)
+    assert len(desk.state.table) == 0
+
+
+def test_submit_many_takes_all_or_none() -> None:
+    desk = Desk()
+    good = {"id": "j", "pool": "p", "args": ["x"]}
+    for second, text in (({"pool": "p"}, "needs 'args'"), (dict(good), "stands twice")):
+        with pytest.raises(InvalidRequest, match=text):
+            desk.turn(lambda second=second: desk.state.requests.submit_many([good, second]))
+        assert len(desk.state.table) == 0
+    desk.turn(lambda: desk.state.requests.submit_many([good, {**good, "id": "k"}]))
+    assert desk.state.requests.ls({}) == ["j", "k"]
+
+
+def test_several_nodes_are_for_new_jobs_only() -> None:
+    desk = Desk()
+    ended(desk)
+    assert "for new jobs only" in refused(desk, {"id": "j", "node": ["a", "b"]})
+    assert "for new jobs only" in refused(desk, {"id": "j", "node": "*"})
+
+
+# --- several nodes
+
+
+def test_a_pattern_makes_a_job_on_each_online_node_that_has_the_pool() -> None:
+    desk = Desk()
+    desk.meet("n1", "n2", "x")
+    desk.hear("n2", pools={"q": PoolStatus()})
+    infos = desk.turn(lambda: desk.state.requests.submit({"id": "g", "pool": "p", "args": ["x"], "node": "n*"}))
+    assert {jid: info["node"] for jid, info in infos.items()} == {"g@n1": "n1"}
+    infos = desk.turn(lambda: desk.state.requests.submit({"id": "h", "pool": "p", "args": ["x"], "node": "*"}))
+    assert set(infos) == {"h@a", "h@n1", "h@x"}
+
+
+def test_a_list_names_nodes_that_need_not_be_there_yet() -> None:
+    desk = Desk()
+    infos = desk.turn(lambda: desk.state.requests.submit({"id": "g", "pool": "p", "args": ["x"], "node": ["a", "z"]}))
+    assert set(infos) == {"g@a", "g@z"}
+    assert desk.state.requests.query("g@z")["reason"] == "node 'z' is not online, or has no pool 'p'"
+
+
+def test_the_id_of_a_group_stands_for_its_jobs() -> None:
+    desk = Desk()
+    spec = {"id": "g", "pool": "p", "args": ["x"], "node": ["a", "z"]}
+    first = desk.turn(lambda: desk.state.requests.submit(spec))
+    seq = desk.state.table.seq
+    again = desk.turn(lambda: desk.state.requests.submit(spec))
+    assert (set(again), desk.state.table.seq) == (set(first), seq)
+    infos = desk.turn(lambda: desk.state.requests.submit({"id": "g", "tags": ["t"]}))
+    assert {jid: (info["node"], info["tags"]) for jid, info in infos.items()} == {
+        "g@a": ("a", ["t"]),
+        "g@z": ("z", ["t"]),
+    }
+
+
+# --- kill, query, list
+
+
+def test_unknown_ids_are_false_or_left_out() -> None:
+    desk = Desk()
+    ended(desk)
+    requests = desk.state.requests
+    assert requests.query("nope") is False
+    assert requests.kill("nope") is False
+    assert set(requests.query(["nope", "j"])) == {"j"}
+    assert set(requests.kill(["nope", "j"])) == {"j"}
+    assert requests.query({"tag": "nope"}) == {}
+
+
+@pytest.mark.parametrize("what", [1, [1], None])
+def test_what_names_no_jobs_is_refused(what: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        Desk().state.requests.kill(what)
+
+
+def test_kill_by_filter_kills_those_and_no_others() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)})
+    for i in range(4):
+        desk.submit(id=f"j{i}", tags=["odd" if i % 2 else "even"])
+    killed = desk.turn(lambda: desk.state.requests.kill({"tag": "odd"}))
+    assert set(killed) == {"j1", "j3"}
+    assert [desk.info(f"j{i}")["state"] for i in range(4)] == ["new", "killed", "new", "killed"]
+
+
+def test_a_job_may_be_born_killed() -> None:
+    desk = Desk()
+    assert desk.submit(id="j", state="killed")["state"] == "killed"
+    assert desk.starts() == []
+
+
+# --- rerun and move
+
+
+def test_a_rerun_counts_from_the_start() -> None:
+    desk = Desk()
+    ended(desk, rc=3)
+    assert (desk.info("j")["fail_count"], desk.info("j")["start_count"], desk.info("j")["rc"]) == (1, 1, 3)
+    info = desk.submit(id="j", state="new", args=["other"])
+    assert (info["generation"], info["args"], info["fail_count"], info["rc"]) == (2, ["other"], 0, None)
+    (start,) = desk.starts()
+    assert (start.key.generation, start.key.run, start.args) == (2, 1, ("other",))
+
+
+def test_moving_a_job_is_kill_wait_and_new() -> None:
+    desk = Desk()
+    desk.meet("b")
+    desk.submit(id="j", node="a")
+    (start,) = desk.starts()
+    desk.run(start)
+    assert "active on 'a': kill it first" in refused(desk, {"id": "j", "node": "b", "state": "new"})
+    desk.kill("j")
+    assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", True)
+    assert "kill it first" in refused(desk, {"id": "j", "node": "b", "state": "new"})
+    desk.end(start, -15)
+    assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", False)
+    info = desk.submit(id="j", node="b", state="new")
+    assert (info["node"], info["state"], desk.record("j").status.epoch) == ("b", "new", (1, "a"))
+
+
+@pytest.mark.parametrize(("retries", "home"), [(0, "a"), (2, "s")])
+def test_who_schedules_a_rerun_whose_submit_node_is_offline(retries: int, home: str) -> None:
+    """Only its submit node knows whether a copy of a job that may be given to others lives somewhere."""
+    desk = Desk()
+    desk.meet("s")
+    ended(desk, retries=retries)
+    table = desk.state.table
+    record = desk.record("j")
+    elsewhere = type(record.spec)(**{**_fields(record.spec), "submit_node": "s", "lamport": 99, "writer": "s"})
+    desk.hear("s", [type(record)(elsewhere, record.status)])
+    assert table.info("j")["submit_node"] == "s"
+    desk.wait(20)
+    desk.submit(id="j", state="new")
+    assert desk.info("j")["submit_node"] == home
+
+
+def _fields(spec: Any) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in spec.__struct_fields__}
+
+
+# --- reasons
+
+
+def reason(desk: Desk, jid: str = "j") -> Any:
+    """Why it waits."""
+    return desk.state.requests.query(jid).get("reason")
+
+
+@pytest.mark.parametrize(
+    ("pool", "spec", "text"),
+    [
+        ({"slots": 1}, {}, "in line for a slot of pool 'p' on node 'a'"),
+        ({"slots": 1}, {"hold": True}, "held"),
+        ({"slots": 1, "drain": True}, {}, "pool 'p' is drained"),
+        ({"slots": 2, "hold": True}, {}, "pool 'p' of node 'a' is on hold"),
+        ({"slots": 1}, {"pool": "nope"}, "no online node has pool 'nope'"),
+        ({"slots": 1}, {"node": "z"}, "node 'z' is not online, or has no pool 'p'"),
+    ],
+)
+def test_why_a_job_waits(pool: dict[str, Any], spec: dict[str, Any], text: str) -> None:
+    desk = Desk(pools={"p": PoolSettings(**pool)}, wait_in_pool=True)
+    desk.submit(id="first")
+    desk.submit(id="j", **spec)
+    assert reason(desk) == text
+
+
+def test_all_slots_are_taken_is_a_reason_too() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)})
+    desk.submit(id="first")
+    desk.submit(id="j")
+    assert reason(desk) == "all slots of pool 'p' are taken"
+    (start,) = desk.starts()
+    desk.run(start)
+    desk.end(start)
+    assert [order.key.job for order in desk.starts()] == ["j"]
+
+
+def test_a_job_that_runs_or_has_ended_waits_for_nothing() -> None:
+    desk = Desk()
+    ended(desk)
+    assert reason(desk) is None
+
+
+# --- the mesh, as clients see it
+
+
+def test_pools_show_free_slots_of_online_nodes() -> None:
+    desk = Desk()
+    desk.meet("b")
+    desk.hear("b", pools={"p": PoolStatus(slots=3), "q": PoolStatus(), "r": PoolStatus(slots=4, drain=True)})
+    desk.submit(id="j", node="b")
+    assert desk.state.requests.pools() == {"p": {"a": 2, "b": 2}, "q": {"b": None}, "r": {"b": 0}}
+    desk.wait(20)
+    assert desk.state.requests.pools() == {"p": {"a": 2}}
+
+
+def test_nodes_show_themselves_and_who_is_silent() -> None:
+    desk = Desk()
+    desk.meet("b")
+    assert {name: info["state"] for name, info in desk.state.nodes().items()} == {"a": "online", "b": "online"}
+    desk.wait(20)
+    assert desk.state.nodes()["b"]["state"] == "offline"
+    desk.wait(60)
+    assert desk.state.nodes()["b"]["state"] == "lost"
+
+
+def test_a_configuration_job_goes_to_the_node_itself_unless_it_names_one() -> None:
+    desk = Desk()
+    info = desk.submit(id="c", pool=CONFIG_POOL, args={"use_loadavg": True})
+    assert info["node"] == "a"
+    (start,) = desk.starts()
+    assert (start.pool, start.config, start.args) == (CONFIG_POOL, {"use_loadavg": True}, ())
+    assert "args" in refused(desk, {"id": "d", "pool": CONFIG_POOL, "args": ["x"]})
+    assert "args" in refused(desk, {"id": "d", "pool": "p", "args": {"x": 1}})
