@@ -199,6 +199,17 @@ def test_a_job_that_will_run_again_is_alive(either):
     assert forever.wait(30)["state"] == "killed"
 
 
+@pytest.mark.parametrize(("command", "later"), [("exit 0", {"restart": True}), ("exit 3", {"retries": 3})])
+def test_a_wait_ends_although_more_runs_were_asked_for_after_the_end(either, command, later):
+    job = Job("sh", "-c", command, client=either, pool="p")
+    job.start()
+    assert job.wait(30)["start_count"] == 1
+    either.submit(id=job.jid, **later)
+    wait_until(lambda: all(either.query(job.jid)[key] == value for key, value in later.items()), 10, "the change")
+    assert job.wait(10)["start_count"] == 1
+    assert not job.is_alive()
+
+
 def test_waiting_has_a_deadline(either):
     job = Job("sleep", "60", client=either, pool="p")
     with pytest.raises(InvalidRequest, match="not started"):
