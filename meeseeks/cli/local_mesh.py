@@ -19,7 +19,7 @@ from meeseeks.errors import NodeUnreachable
 if TYPE_CHECKING:
     from meeseeks import Client
 
-__all__ = ["LocalMesh", "LocalNode"]
+__all__ = ["LocalMesh", "LocalNode", "key_of"]
 
 _READY_S = 20.0
 _LINKED_S = 20.0
@@ -27,6 +27,11 @@ _STOP_S = 12.0
 """A node ends within 10 s of a SIGTERM."""
 _MARK = "MEESEEKS_LOCAL_MESH"
 """An environment variable that all processes below a LocalMesh carry, so that none is left behind."""
+
+
+def key_of(folder: Path) -> Path:
+    """The file of the key of a mesh in a folder."""
+    return folder / "mesh.key"
 
 
 class LocalNode:
@@ -40,7 +45,7 @@ class LocalNode:
             f"name={name}",
             "listen.address=127.0.0.1",
             "listen.port=0",
-            "security.mode=none",
+            f"security.key={key_of(folder)}",
             f"state.dir={folder / name}",
             *pairs,
         ]
@@ -103,6 +108,9 @@ class LocalMesh:
         self._mark = uuid.uuid4().hex
 
     def __enter__(self) -> Self:
+        from meeseeks.wire.curve import make_mesh_key
+
+        make_mesh_key(key_of(self._folder))
         try:
             for name in self._names:
                 join = self.nodes[0].address if self.nodes else None
@@ -125,7 +133,7 @@ class LocalMesh:
         """A Client of one of the nodes."""
         from meeseeks import Client
 
-        return Client(self.nodes[at].address)
+        return Client(self.nodes[at].address, security={"key": str(key_of(self._folder))})
 
     def wait_linked(self) -> None:
         """Return when every node sees all of them online; NodeUnreachable if that takes too long."""

@@ -28,7 +28,6 @@ Shape = Literal["full", "line", "cycle"]
 DEFAULTS: dict[str, object] = {
     "listen.address": "127.0.0.1",
     "listen.port": 0,
-    "security.mode": "none",
     "state.timeout": 2,
     "state.lost_after": 6,
     "heartbeat": 0.2,
