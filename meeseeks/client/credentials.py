@@ -67,9 +67,8 @@ class Credentials:
         if word == "refused_key":
             return f"our key {self._path} is not authorized there; ask for it to be put among its security.authorized"
         if self._plain:
-            return "it expects a key; leave out security.mode=none" if word == "refused_mechanism" else "it is no node"
+            return "it expects a key, or is no node; leave out security.mode=none"
+        plain = "it does not encrypt; if it is a node of security.mode none, give this client security.mode=none too"
         if word == "refused_mechanism":
-            return (
-                "it does not encrypt, or is no node; if its security.mode is none, give this client security.mode=none"
-            )
-        return f"our key {self._path} is that of another mesh, or it is no node; copy the mesh's key there"
+            return plain
+        return f"our key {self._path} is that of another mesh: copy the mesh's key there; or {plain}"

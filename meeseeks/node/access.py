@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from meeseeks.config import NodeConfig
+from meeseeks.config.check import is_loopback
 from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.table import Table
 from meeseeks.errors import AuthenticationFailed, ConfigError
@@ -74,7 +75,9 @@ class Access:
         """What the loop waits for on behalf of this."""
         self._said: dict[str, float] = {}
         self._look_at = 0.0
-        self._monitors: dict[sockets.Socket, str] = {}
+        # One that speaks another language is gone again so fast that its address can often not be read any more.
+        self._somebody = "a process of this machine" if is_loopback(config.listen.address) else "somebody"
+        self._monitors: dict[sockets.Socket, sockets.Socket] = {}  # of each listening socket
         self._hosts: dict[tuple[sockets.Socket, int], str] = {}
         if found is None:
             return
@@ -84,26 +87,32 @@ class Access:
         self._zap = Zap(self._keyring, self._on_unknown_key)
         self.sockets.append(self._zap.socket)
 
-    def watch(self, listener: sockets.Socket, port: int) -> None:
+    def watch(self, listener: sockets.Socket, poller: sockets.Poller) -> None:
         """Say in the log who is turned away from a listening socket."""
-        monitor = sockets.listener_monitor(listener)
-        self._monitors[monitor] = f"port {port}"
-        self.sockets.append(monitor)
+        monitor = self._monitors[listener] = sockets.listener_monitor(listener)
+        poller.register(monitor, sockets.POLLIN)
+
+    def unwatch(self, listener: sockets.Socket, poller: sockets.Poller) -> None:
+        """No more of it: it has been closed."""
+        monitor = self._monitors.pop(listener)
+        poller.unregister(monitor)
+        sockets.close(monitor)
 
     def receive(self, ready: dict[Any, int]) -> None:
         """Let in who may, and take in who was turned away."""
         if self.keys is not None and self._zap.socket in ready:
             self._zap.receive()
-        for monitor, where in self._monitors.items():
+        for monitor in self._monitors.values():
             if monitor in ready:
-                self._read_monitor(monitor, where)
+                self._read_monitor(monitor)
 
-    def tick(self, now: float) -> set[str]:
-        """Look from time to time whether the list has changed; returns the keys that may do less than before."""
+    def tick(self, now: float) -> bool:
+        """Look from time to time whether the list has changed; whether a key was taken off it."""
         if self.keys is None or now < self._look_at:
-            return set()
+            return False
         self._look_at = now + _LOOK_EVERY
-        return self._keyring.refresh()
+        self._keyring.refresh()
+        return bool(self._keyring.take_shut_out())
 
     def check(self, kind: str, data: Any, user: str, table: Table) -> None:
         """AuthenticationFailed if the key that a request came with may not ask for this."""
@@ -122,7 +131,7 @@ class Access:
 
     def close(self) -> None:
         """Close what is its own; the sockets that it watches are closed before."""
-        for monitor in self._monitors:
+        for monitor in self._monitors.values():
             sockets.close(monitor)
         if self.keys is not None:
             self._zap.close()
@@ -130,9 +139,9 @@ class Access:
     # --- who was turned away
 
     def _on_unknown_key(self, host: str, public: str) -> None:
-        self._say(host, f"turned away {_whom(host)}: its key ({public or 'none'}) is not authorized here")
+        self._say(host, f"turned away {host or self._somebody}: its key ({public or 'none'}) is not authorized here")
 
-    def _read_monitor(self, monitor: sockets.Socket, where: str) -> None:
+    def _read_monitor(self, monitor: sockets.Socket) -> None:
         refused = False
         while (event := sockets.listener_event(monitor)) is not None:
             if event.word == "accepted":
@@ -142,7 +151,7 @@ class Access:
             else:
                 host = self._hosts.pop((monitor, event.fd), "")
                 if refused:
-                    self._say(host, f"turned away {_whom(host)} at {where}: {self._why()}")
+                    self._say(host, f"turned away {host or self._somebody}: {self._why()}")
                 refused = False
 
     def _why(self) -> str:
@@ -180,7 +189,3 @@ def _host_of(fd: int) -> str:
             return str(connection.getpeername()[0])
     except (OSError, IndexError, TypeError):
         return ""
-
-
-def _whom(host: str) -> str:
-    return host or "somebody who was gone before the address was read"

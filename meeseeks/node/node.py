@@ -78,17 +78,17 @@ class Node:
         self._folder = StateFolder(config.state_dir)
         self._poller = sockets.Poller()
         self._router = sockets.router(self._access.keys)
-        self._publisher = sockets.publisher(self._access.keys)
         self.port = sockets.bind(self._router, config.listen.address, config.listen.port)
-        self.pub_port = sockets.bind(self._publisher, config.listen.address, config.pub_port)
-        self._access.watch(self._router, self.port)
-        self._access.watch(self._publisher, self.pub_port)
+        self._access.watch(self._router, self._poller)
+        self._publisher: sockets.Socket | None = None
+        self._prefixes: set[str] = set()  # what somebody has subscribed to
+        self.pub_port = config.pub_port
+        self._open_publisher(config.pub_port, first=True)
         self._endpoints = Endpoints(config.advertised, self.port, self.pub_port, meeseeks.__version__)
         self.state = NodeState(
             config.settings(), uuid.uuid4().hex, time.monotonic(), time.time(), endpoints=self._endpoints
         )
         self.state.wanted_topics = set()
-        self._prefixes: set[str] = set()  # what somebody has subscribed to
         self._executor = ExecutorHandle(self._folder.path, self.name, inline_output=config.state.inline_output)
         self._spool = self._executor.spool
         self._peers = Peers(self.state, self._poller, self.hello, Dialer(self._access.keys))
@@ -97,7 +97,7 @@ class Node:
         self._history = History(config.state.history)
         self._tick_at = 0.0
         self._turn_s_max = 0.0
-        for socket in (self._router, self._publisher, self._executor.socket, *self._access.sockets):
+        for socket in (self._router, self._executor.socket, *self._access.sockets):
             self._poller.register(socket, sockets.POLLIN)
         self._poller.register(self._executor.pidfd, sockets.POLLIN)
 
@@ -132,7 +132,7 @@ class Node:
         self._turn({}, self._executor.stop(timeout=1.0))
         self._peers.close()
         sockets.close(self._router, _LAST_WORDS_MS)
-        sockets.close(self._publisher, _LAST_WORDS_MS)
+        self._close_publisher()
         self._access.close()
         sockets.terminate(_LAST_WORDS_MS)
         self._history.close()
@@ -172,7 +172,10 @@ class Node:
             return
         self._tick_at = now + min(0.2, self.config.heartbeat)
         self._peers.tick(now)
-        self._access.tick(now)
+        if self._access.tick(now):
+            self._close_publisher()
+        if self._publisher is None:
+            self._open_publisher(self.pub_port)
         self.output.expire(now)
         self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
         self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}
@@ -204,7 +207,8 @@ class Node:
             for half in self.state.halves(update):
                 self._broadcast(half)
             return
-        sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
+        if self._publisher is not None:
+            sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
 
     def _frame_of(self, reply: Reply) -> bytes:
         frame = codec.encode(reply)
@@ -214,6 +218,30 @@ class Node:
         return codec.encode(Reply(id=reply.id, node=self.name, error=ErrorInfo(RequestFailed.code, text)))
 
     # --- sockets
+
+    def _open_publisher(self, port: int, *, first: bool = False) -> None:
+        publisher = sockets.publisher(self._access.keys)
+        try:
+            self.pub_port = sockets.bind(publisher, self.config.listen.address, port)
+        except InvalidRequest:
+            sockets.close(publisher)
+            if first:
+                raise
+            return  # the one that was closed has not let its port go yet: it is tried again
+        self._publisher = publisher
+        self._poller.register(publisher, sockets.POLLIN)
+        self._access.watch(publisher, self._poller)
+
+    def _close_publisher(self) -> None:
+        """End all subscriptions. Who may listen comes again and learns what it missed; a key that may not does not."""
+        if self._publisher is None:
+            return
+        self._poller.unregister(self._publisher)
+        sockets.close(self._publisher, _LAST_WORDS_MS)
+        self._access.unwatch(self._publisher, self._poller)
+        self._publisher = None
+        self._prefixes.clear()
+        self.state.wanted_topics = set()
 
     def _read_requests(self) -> None:
         for _ in range(_DRAIN_MAX):
@@ -245,6 +273,7 @@ class Node:
                 asker.answer(result)
 
     def _read_subscriptions(self) -> None:
+        assert self._publisher is not None
         while (frames := sockets.receive_nowait(self._publisher)) is not None:
             wanted, topic = frames[0][:1] == b"\x01", frames[0][1:].decode("ascii", "replace")
             (self._prefixes.add if wanted else self._prefixes.discard)(topic)

@@ -141,25 +141,31 @@ class Keyring:
         self._complain = complain
         self._roles: dict[str, Role] = {}
         self._seen: object = ()
+        self._shut_out: set[str] = set()
         self.refresh()
 
     def role_of(self, public: str) -> Role | None:
         """What the holder of a public key (Z85) may do; None if it is not known."""
         return Role.NODE if public == self._mesh else self._roles.get(public)
 
-    def refresh(self) -> set[str]:
-        """Look at the folder again; returns the public keys that may do less than before."""
+    def refresh(self) -> None:
+        """Look at the folder again."""
         seen = self._look()
-        if seen == self._seen:
-            return set()
-        self._seen, before, self._roles = seen, self._roles, dict(self._read())
-        return {public for public, role in before.items() if self._roles.get(public, 0) < role}
+        if seen != self._seen:
+            self._seen, before, self._roles = seen, self._roles, dict(self._read())
+            self._shut_out |= {public for public in before if public not in self._roles}
+
+    def take_shut_out(self) -> set[str]:
+        """The public keys that have been taken out of the folder since this was asked last."""
+        found, self._shut_out = self._shut_out, set()
+        return found
 
     def _look(self) -> object:
         """What changes when a file of the folder does."""
         try:
+            found = [(".", self._folder.stat())]
             with os.scandir(self._folder) as entries:
-                found = [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
+                found += [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
         except OSError as error:
             return error.errno
         return sorted((name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_mode) for name, at in found)
