@@ -46,7 +46,9 @@ class Client:
         poll: seconds between two full checks of the cache against the node; more than `refresh`.
         expire: seconds for which an ended job stays in the cache; more than `poll`.
         set_global: make this the Client of all Jobs that name none.
-        cfg: connection options. `ssl` is refused in this version.
+        cfg: connection options. `security` is a map of `key`, the file of the mesh's or the user's key (default: what
+            MEESEEKS_KEY names, or mesh.key in the user's configuration folder), and `mode`, `curve` or `none`.
+            `ssl` is refused in this version.
 
     Raises:
         InvalidRequest: an argument is wrong. The constructor does not wait for the node.
@@ -65,7 +67,7 @@ class Client:
     ) -> None:
         times = {"timeout": timeout, "refresh": refresh, "poll": poll, "expire": expire}
         self._settings = ClientSettings.check(address, port, times, cfg)
-        self._channel = Channel(self._settings.addresses, self._settings.timeout)
+        self._channel = Channel(self._settings.addresses, self._settings.timeout, self._settings.credentials)
         self._cache: Cache | None = None
         guest = None
         if self._settings.refresh > 0:
@@ -324,7 +326,7 @@ class Client:
     def _await(self, cache: Cache, ready: Any, what: str, deadline: float | None = None) -> None:
         if deadline is None:
             deadline = time.monotonic() + self._settings.timeout
-        if cache.wait_until(ready, deadline, self._channel.check_open):
+        if cache.wait_until(ready, deadline, self._channel.check_let_in):
             return
         link = self._channel.link
         if not link.ready:

@@ -13,11 +13,13 @@ import msgspec
 
 from meeseeks.errors import InvalidRequest, NodeUnreachable
 
+from .credentials import Credentials
+
 __all__ = ["DEFAULT_PORT", "Address", "ClientSettings", "parse_address", "parse_environment"]
 
 DEFAULT_PORT = 13700
 _PORT_MAX = 65535
-_OPTIONS = ("address", "port", "timeout", "refresh", "poll", "expire", "set_global", "ssl")
+_OPTIONS = ("address", "port", "timeout", "refresh", "poll", "expire", "set_global", "ssl", "security")
 
 
 class Address(NamedTuple):
@@ -56,6 +58,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     refresh: float = 0.0
     poll: float = 10.0
     expire: float = 60.0
+    credentials: Credentials
 
     @classmethod
     def check(
@@ -82,7 +85,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest("address is an empty list: name at least one node")
         default = _port(port)
         addresses = tuple(dict.fromkeys(parse_address(each, default) for each in wanted))
-        return cls(addresses=addresses, **checked)
+        return cls(addresses=addresses, credentials=Credentials(cfg.get("security")), **checked)
 
 
 def parse_address(text: object, port: int = DEFAULT_PORT) -> Address:

@@ -53,15 +53,11 @@ _REFUSED_KEYS: dict[str, dict[str, str]] = {
     "listen": {"ssl": "TLS is not available in this version"},
     "nodes": {"ssl": "TLS is not available in this version"},
     "pools": {"plugin": "pool plugins are not available in this version"},
-    "security": {
-        "key": "keys are not available in this version",
-        "authorized": "keys are not available in this version",
-    },
 }
 """Keys that must not be passed over, since whoever writes them relies on them."""
 
 _LATER_VALUES: dict[KeyPath, tuple[str, ...]] = {
-    ("security", "mode"): ("curve", "tls", "ssl"),
+    ("security", "mode"): ("tls", "ssl"),
     ("state", "sync"): ("acks", "all", "os"),
 }
 _OLD_NAMES = {"pools": {"max_runtime": "runtime"}}

@@ -56,15 +56,13 @@ class Logging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the node can be reached."""
 
-    address: Annotated[Text, Meta(description="The address to listen on. Anything but loopback needs security.")] = (
+    address: Annotated[Text, Meta(description="The address to listen on. Anything but loopback needs `security`.")] = (
         "localhost"
     )
     port: Annotated[Port, Meta(description="The port for requests; 0 takes free ones for this and `pub_port`.")] = (
         DEFAULT_PORT
     )
-    pub_port: Annotated[
-        Port | None, Meta(description="The port for broadcasts; by default 10000 above `port`.")
-    ] = None
+    pub_port: Annotated[Port | None, Meta(description="The port for broadcasts; by default 10000 above `port`.")] = None
     advertise: Annotated[
         Text | None, Meta(description="The host name or address that peers are told; by default what they see.")
     ] = None
@@ -73,11 +71,27 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Security(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may connect."""
 
-    # CURVE, with keys that are made by themselves, comes next and will be the default. Until then a node is for
-    # loopback only, unless its user says that he knows what he does.
     mode: Annotated[
-        Literal["none"], Meta(description="`none`: whoever reaches the address may use the node and run jobs on it.")
-    ] = "none"
+        Literal["curve", "none"],
+        Meta(
+            description="`curve`: all is encrypted, and only those with a key are let in. `none`: whoever reaches "
+            "the address may use the node and run jobs on it."
+        ),
+    ] = "curve"
+    key: Annotated[
+        Text | None,
+        Meta(
+            description="The file of the mesh's key; by default the one that MEESEEKS_KEY names, or mesh.key in the "
+            "user's configuration folder, which the first node makes."
+        ),
+    ] = None
+    authorized: Annotated[
+        Text | None,
+        Meta(
+            description="A folder of files that let other keys in, each with a role; by default `authorized` beside "
+            "the mesh's key. It is read again when it changes."
+        ),
+    ] = None
     insecure: Annotated[
         bool, Meta(description="Allow `mode` none on an address that is not loopback. Anybody there may run jobs here.")
     ] = False
@@ -115,9 +129,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Another node to link to; NAME is its name."""
 
     address: Annotated[Text | None, Meta(description="Its host name or address; by default NAME.")] = None
-    port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)], Meta(description="The port that it takes requests on.")
-    ] = DEFAULT_PORT
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)], Meta(description="The port that it takes requests on.")] = (
+        DEFAULT_PORT
+    )
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -269,7 +283,9 @@ def _checked(tree: Tree, joins: tuple[tuple[str, int], ...]) -> NodeConfig:
     _check_times(check, config)
     _check_listen(check, config)
     state = msgspec.structs.replace(config.state, dir=_path(config.state.dir), history=_path(config.state.history))
-    return msgspec.structs.replace(config, state=state, joins=joins, warnings=tuple(check.warnings))
+    security = config.security
+    security = msgspec.structs.replace(security, key=_path(security.key), authorized=_path(security.authorized))
+    return msgspec.structs.replace(config, state=state, security=security, joins=joins, warnings=tuple(check.warnings))
 
 
 _HEARTBEAT_MIN = 0.05
@@ -296,16 +312,17 @@ def _check_listen(check: Check, config: NodeConfig) -> None:
         raise check.error(("listen", "port"), f"{listen.port} leaves no port 10000 above it: give listen.pub_port too")
     if config.pub_port == listen.port and listen.port:
         raise check.error(("listen", "pub_port"), f"must be another port than listen.port ({listen.port})")
-    if is_loopback(listen.address):
+    if config.security.mode != "none":
         return
-    if config.security.insecure:
-        check.warnings.append(f"listen.address {listen.address} with security.mode none: anybody there may run jobs")
-    else:
+    if not is_loopback(listen.address) and not config.security.insecure:
         raise check.error(
             ("listen", "address"),
             f"{listen.address!r} is not loopback, and with security.mode none anybody who reaches it may run jobs: "
             "listen on localhost, or set security.insecure=true if only friends can reach it",
         )
+    check.warnings.append(
+        f"security.mode is none: whoever reaches {listen.address} may run commands as the user of this node"
+    )
 
 
 def _lost_after(state: State) -> float:

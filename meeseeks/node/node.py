@@ -25,9 +25,11 @@ from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Hello, Reply
 
+from .access import Access
 from .folder import StateFolder
 from .handlers import HANDLERS, LATER
 from .history import History
+from .line import Dialer
 from .output import OutputReader
 from .peers import Peers
 
@@ -72,27 +74,30 @@ class Node:
         self._config_jobs: list[Event] = []
         self._executor_lives = True
         self._executor_at = time.monotonic()  # when it was started, or is to be
+        self._access = Access(config)
         self._folder = StateFolder(config.state_dir)
         self._poller = sockets.Poller()
-        self._router = sockets.router()
-        self._publisher = sockets.publisher()
+        self._router = sockets.router(self._access.keys)
         self.port = sockets.bind(self._router, config.listen.address, config.listen.port)
-        self.pub_port = sockets.bind(self._publisher, config.listen.address, config.pub_port)
+        self._access.watch(self._router, self._poller)
+        self._publisher: sockets.Socket | None = None
+        self._prefixes: set[str] = set()  # what somebody has subscribed to
+        self.pub_port = config.pub_port
+        self._open_publisher(config.pub_port, first=True)
         self._endpoints = Endpoints(config.advertised, self.port, self.pub_port, meeseeks.__version__)
         self.state = NodeState(
             config.settings(), uuid.uuid4().hex, time.monotonic(), time.time(), endpoints=self._endpoints
         )
         self.state.wanted_topics = set()
-        self._prefixes: set[str] = set()  # what somebody has subscribed to
         self._executor = ExecutorHandle(self._folder.path, self.name, inline_output=config.state.inline_output)
         self._spool = self._executor.spool
-        self._peers = Peers(self.state, self._poller, self.hello)
+        self._peers = Peers(self.state, self._poller, self.hello, Dialer(self._access.keys))
         self._peers.set_fixed(config.peers())
         self.output = OutputReader(self.state, self._peers, self._spool)
         self._history = History(config.state.history)
         self._tick_at = 0.0
         self._turn_s_max = 0.0
-        for socket in (self._router, self._publisher, self._executor.socket):
+        for socket in (self._router, self._executor.socket, *self._access.sockets):
             self._poller.register(socket, sockets.POLLIN)
         self._poller.register(self._executor.pidfd, sockets.POLLIN)
 
@@ -127,7 +132,8 @@ class Node:
         self._turn({}, self._executor.stop(timeout=1.0))
         self._peers.close()
         sockets.close(self._router, _LAST_WORDS_MS)
-        sockets.close(self._publisher, _LAST_WORDS_MS)
+        self._close_publisher()
+        self._access.close()
         sockets.terminate(_LAST_WORDS_MS)
         self._history.close()
         self._folder.close()
@@ -149,6 +155,7 @@ class Node:
         config_jobs, self._config_jobs = self._config_jobs, []
         if config_jobs:
             self.state.on_executor(config_jobs)
+        self._access.receive(ready)
         if self._router in ready:
             self._read_requests()
         self._peers.receive(ready)
@@ -165,6 +172,10 @@ class Node:
             return
         self._tick_at = now + min(0.2, self.config.heartbeat)
         self._peers.tick(now)
+        if self._access.tick(now):
+            self._close_publisher()
+        if self._publisher is None:
+            self._open_publisher(self.pub_port)
         self.output.expire(now)
         self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
         self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}
@@ -196,7 +207,8 @@ class Node:
             for half in self.state.halves(update):
                 self._broadcast(half)
             return
-        sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
+        if self._publisher is not None:
+            sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
 
     def _frame_of(self, reply: Reply) -> bytes:
         frame = codec.encode(reply)
@@ -207,24 +219,49 @@ class Node:
 
     # --- sockets
 
+    def _open_publisher(self, port: int, *, first: bool = False) -> None:
+        publisher = sockets.publisher(self._access.keys)
+        try:
+            self.pub_port = sockets.bind(publisher, self.config.listen.address, port)
+        except InvalidRequest:
+            sockets.close(publisher)
+            if first:
+                raise
+            return  # the one that was closed has not let its port go yet: it is tried again
+        self._publisher = publisher
+        self._poller.register(publisher, sockets.POLLIN)
+        self._access.watch(publisher, self._poller)
+
+    def _close_publisher(self) -> None:
+        """End all subscriptions. Who may listen comes again and learns what it missed; a key that may not does not."""
+        if self._publisher is None:
+            return
+        self._poller.unregister(self._publisher)
+        sockets.close(self._publisher, _LAST_WORDS_MS)
+        self._access.unwatch(self._publisher, self._poller)
+        self._publisher = None
+        self._prefixes.clear()
+        self.state.wanted_topics = set()
+
     def _read_requests(self) -> None:
         for _ in range(_DRAIN_MAX):
             received = sockets.receive_request(self._router)
             if received is None:
                 return
-            frames, host = received
-            if len(frames) >= 2:
-                self._on_request(frames[:-1], frames[-1], host)
+            if len(received.frames) >= 2:
+                self._on_request(received)
 
-    def _on_request(self, envelope: list[bytes], frame: bytes, host: str) -> None:
+    def _on_request(self, received: sockets.Received) -> None:
+        envelope, frame = received.frames[:-1], received.frames[-1]
         try:
             request = codec.decode_request(frame)
         except codec.BadRequest as error:
-            Asker(envelope, error.id, "", host, self).answer(error)
+            Asker(envelope, error.id, "", received.host, self).answer(error)
             return
         kind, data = next(iter(request.request.items()))
-        asker = Asker(envelope, request.id, kind, host, self)
+        asker = Asker(envelope, request.id, kind, received.host, self)
         try:
+            self._access.check(kind, data, received.user, self.state.table)
             result = HANDLERS[kind](self, data, asker)
         except MeeseeksError as error:
             asker.answer(error)
@@ -236,6 +273,7 @@ class Node:
                 asker.answer(result)
 
     def _read_subscriptions(self) -> None:
+        assert self._publisher is not None
         while (frames := sockets.receive_nowait(self._publisher)) is not None:
             wanted, topic = frames[0][:1] == b"\x01", frames[0][1:].decode("ascii", "replace")
             (self._prefixes.add if wanted else self._prefixes.discard)(topic)
@@ -306,4 +344,3 @@ class Node:
             Exited(key=order.key, rc=0 if error is None else 1, error=error, start_ts=now, end_ts=time.time())
         )
         return True
-

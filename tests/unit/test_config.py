@@ -222,13 +222,8 @@ WRONG = [
     ("listen.port=http", "listen.port must be a whole number from 0 to 65535, not 'http'"),
     ("listen.port=60000", "listen.port 60000 leaves no port 10000 above it: give listen.pub_port too"),
     ("listen.pub_port=13700", "listen.pub_port must be another port than listen.port (13700)"),
-    ("listen.address=0.0.0.0", "listen.address '0.0.0.0' is not loopback, and with security.mode none anybody"),
-    ("listen.address=::", "listen on localhost, or set security.insecure=true"),
-    ("listen.address=example.org", "listen.address 'example.org' is not loopback"),
-    ("listen.address=*", "listen.address '*' is not loopback"),
-    ("security.mode=curve", "security.mode 'curve' is not available in this version; use 'none'"),
-    ("security.mode=x", "security.mode must be 'none', not 'x'"),
-    ("security.key=k", "security.key can't be set: keys are not available in this version"),
+    ("security.mode=x", "security.mode must be 'curve' or 'none', not 'x'"),
+    ("security.keys=k", "did you mean 'key'?"),
     ("state.sync=acks", "state.sync 'acks' is not available in this version; use 'memory'"),
     ("state.sync=never", "state.sync must be 'memory', not 'never'"),
     ("state.lost_after=20", "state.lost_after must be at least twice state.timeout (15), not 20"),
@@ -298,9 +293,27 @@ def test_loopback_needs_no_word_about_security(address):
     assert config.load([], [f"listen.address={address}"]).warnings == ()
 
 
-def test_an_open_node_says_so():
-    found = config.load([], ["listen.address=0.0.0.0", "security.insecure=true"])
-    assert found.warnings == ("listen.address 0.0.0.0 with security.mode none: anybody there may run jobs",)
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "example.org", "*"])
+def test_what_others_reach_is_encrypted_or_refused(address):
+    assert config.load([], [f"listen.address={address}"]).warnings == ()
+    with pytest.raises(ConfigError) as refused:
+        config.load([], [f"listen.address={address}", "security.mode=none"])
+    assert f"listen.address '{address}' is not loopback, and with security.mode none anybody" in str(refused.value)
+    assert "set security.insecure=true" in str(refused.value)
+
+
+@pytest.mark.parametrize(("address", "more"), [("localhost", []), ("0.0.0.0", ["security.insecure=true"])])
+def test_an_open_node_says_so(address, more):
+    found = config.load([], [f"listen.address={address}", "security.mode=none", *more])
+    assert found.warnings == (
+        f"security.mode is none: whoever reaches {address} may run commands as the user of this node",
+    )
+
+
+def test_files_of_keys_are_paths():
+    found = config.load([], ["security.key=~/k", "security.authorized=a"]).security
+    assert found.key == str(Path("~/k").expanduser())
+    assert found.authorized == str(Path("a").absolute())
 
 
 def test_free_ports_are_free_for_both_sockets():
