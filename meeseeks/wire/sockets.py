@@ -18,6 +18,7 @@ from meeseeks.errors import InvalidRequest, RequestFailed
 
 from .keys import Keys
 from .messages import MAX_MESSAGE_BYTES
+from .origin import host_of
 
 __all__ = [
     "POLLIN",
@@ -26,9 +27,9 @@ __all__ = [
     "Received",
     "Socket",
     "bind",
+    "bind_ipc",
     "close",
     "context",
-    "dealer",
     "endpoint",
     "ipc_dialer",
     "ipc_listener",
@@ -123,6 +124,14 @@ def bind(socket: Socket, host: str, port: int) -> int:
     return int(bound.rstrip(b"\0").rsplit(b":", 1)[1])
 
 
+def bind_ipc(socket: Socket, path: Path) -> None:
+    """Bind to a socket file, which must be in a folder that only its user may enter."""
+    try:
+        socket.bind(f"ipc://{path}")
+    except zmq.ZMQError as error:
+        raise InvalidRequest(f"can't listen on {path}: {error.strerror or error}") from error
+
+
 def router(keys: Keys | None = None) -> Socket:
     """The request socket of a node. Without keys anybody may connect."""
     socket = _socket(zmq.ROUTER)
@@ -164,24 +173,12 @@ def unsubscribe(socket: Socket, topic: str) -> None:
     socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
 
 
-def dealer(to: str, keys: Keys | None) -> Socket:
-    """A DEALER that is connected to a node's ROUTER."""
-    socket = _dealer()
-    _show(socket, keys)
-    _connect(socket, to)
-    return socket
-
-
 def watched_dealer(to: str, keys: Keys | None) -> tuple[Socket, Socket]:
-    """The same with its monitor. After a refused handshake it does not try again: make a new one then."""
-    return _watched(_dealer(), to, keys)
-
-
-def _dealer() -> Socket:
+    """A DEALER that is connected to a ROUTER, and its monitor. As above it must be made anew after a refusal."""
     socket = _socket(zmq.DEALER)
     # Without a connection messages stay with the caller, who has a deadline, instead of piling up in a pipe.
     socket.setsockopt(zmq.IMMEDIATE, 1)
-    return socket
+    return _watched(socket, to, keys)
 
 
 def _watched(socket: Socket, to: str, keys: Keys | None) -> tuple[Socket, Socket]:
@@ -270,7 +267,10 @@ def receive_request(socket: Socket) -> Received | None:
     except zmq.Again:
         return None
     last = frames[-1]
-    return Received([frame.bytes for frame in frames], _property(last, "Peer-Address"), _property(last, "User-Id"))
+    host = _property(last, "Peer-Address")
+    if host.startswith("localhost:"):  # so libzmq says where the connection is ipc: TLS is in front of it
+        host = host_of(last.get(zmq.SRCFD))
+    return Received([frame.bytes for frame in frames], host, _property(last, "User-Id"))
 
 
 def _property(frame: zmq.Frame, name: str) -> str:
