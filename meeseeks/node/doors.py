@@ -11,7 +11,7 @@ from meeseeks.core.tls_options import check_tls
 from meeseeks.wire import sockets
 
 if TYPE_CHECKING:
-    from meeseeks.wire.tls import Terminator, Tunnels
+    from meeseeks.wire.tunnels import Terminator, Tunnels
 
 __all__ = ["Doors"]
 
@@ -23,17 +23,18 @@ class Doors:
         self._host = config.listen.address
         self._turned_away = turned_away
         self._open: dict[str, Terminator] = {}
-        self._tls = import_module("meeseeks.wire.tls") if config.listen.ssl is not None else None
-        if self._tls is not None:
-            self._context = self._tls.server_context(check_tls(config.listen.ssl, "listen.ssl"))
-            self._tunnels: Tunnels = self._tls.Tunnels()
+        self._tunnels: Tunnels | None = None
+        if config.listen.ssl is not None:
+            options = check_tls(config.listen.ssl, "listen.ssl")
+            self._context = import_module("meeseeks.wire.tls").server_context(options)
+            self._tunnels = import_module("meeseeks.wire.tunnels").Tunnels()
 
     def open(self, what: str, socket: sockets.Socket, port: int) -> int:
         """Let a socket listen on a port (0: a free one), and return the port. InvalidRequest if it can't be had.
 
         With TLS the port is kept when another socket takes the place of the first: `what` says which it is.
         """
-        if self._tls is None:
+        if self._tunnels is None:
             return sockets.bind(socket, self._host, port)
         path = self._tunnels.path()
         sockets.bind_ipc(socket, path)
@@ -45,5 +46,5 @@ class Doors:
 
     def close(self) -> None:
         """Let nobody in any more."""
-        if self._tls is not None:
+        if self._tunnels is not None:
             self._tunnels.close()

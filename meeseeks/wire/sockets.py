@@ -61,6 +61,9 @@ POLLIN: int = zmq.POLLIN
 _IPC_PATH_MAX = 107  # sun_path of Linux, less its final zero byte
 HIGH_WATER_MARK = 100_000
 """Messages queued for one peer before they are dropped. Drops are noticed by seq, and repaired by a sync."""
+_PUBLISHED_MAX = 10_000
+"""The same for one subscriber of broadcasts: one that never reads costs no more than these."""
+_MAX_SOCKETS = 16_384
 ZAP_DOMAIN = b"meeseeks"
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks whom to let in: RFC 27
 _STOP_AFTER_REFUSAL = 0x2  # ZMQ_RECONNECT_STOP_HANDSHAKE_FAILED
@@ -97,7 +100,10 @@ def public_of(secret: bytes) -> bytes:
 
 def context() -> zmq.Context[Socket]:
     """The one context of this process. Its sockets die with the process: nothing waits for unsent messages."""
-    return zmq.Context.instance()
+    found: zmq.Context[Socket] = zmq.Context.instance()
+    if found.get(zmq.MAX_SOCKETS) < _MAX_SOCKETS:
+        found.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)  # the default would be gone with some 250 peers
+    return found
 
 
 def terminate(linger_ms: int) -> None:
@@ -145,6 +151,7 @@ def publisher(keys: Keys | None = None) -> Socket:
     """The broadcast socket of a node: XPUB, since it tells when a subscription arrives."""
     socket = _socket(zmq.XPUB)
     _guard(socket, keys)
+    socket.setsockopt(zmq.SNDHWM, _PUBLISHED_MAX)
     # Every subscriber is answered with a heartbeat at once, so it sees at once whether it missed something.
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
     return socket

@@ -10,7 +10,8 @@ from meeseeks.core.tls_options import TlsOptions
 from . import sockets
 
 if TYPE_CHECKING:
-    from .tls import Failure, Forwarder, Tunnels
+    from .tls import Failure
+    from .tunnels import Forwarder, Tunnels
 
 __all__ = ["Way"]
 
@@ -22,21 +23,19 @@ class Way:
     """
 
     def __init__(self, options: TlsOptions | None) -> None:
-        self._tls = import_module("meeseeks.wire.tls") if options is not None else None
-        self._context = self._tls.client_context(options) if self._tls is not None else None
+        self._context = None if options is None else import_module("meeseeks.wire.tls").client_context(options)
         self._tunnels: Tunnels | None = None
         self._forwarders: dict[tuple[str, int, str], Forwarder] = {}
 
     def endpoint(self, host: str, port: int, name: str) -> str:
         """What a socket connects to in order to reach a host; `name` is what its certificate must be for."""
-        if self._tls is None:
+        if self._context is None:
             return sockets.endpoint(host, port)
         at = (host, port, name)
         if at not in self._forwarders:
             if self._tunnels is None:
-                self._tunnels = self._tls.Tunnels()
+                self._tunnels = import_module("meeseeks.wire.tunnels").Tunnels()
             assert self._tunnels is not None
-            assert self._context is not None
             self._forwarders[at] = self._tunnels.forward(host, port, name, self._context)
         return f"ipc://{self._forwarders[at].path}"
 
