@@ -241,7 +241,7 @@ class Channel:
         return not unsent or time.monotonic() >= self._close_by
 
     def _end(self) -> None:
-        self.link.close()
+        self.link.end()
         why = f"was closed by a defect of its own: {self._broken}" if self._broken else "is closed"
         for call in [*self._calls.values(), *self._incoming]:
             self._finish(call, error=ClientClosed(f"this Client {why}"))

@@ -48,7 +48,7 @@ class Client:
         set_global: make this the Client of all Jobs that name none.
         cfg: connection options. `security` is a map of `key`, the file of the mesh's or the user's key (default: what
             MEESEEKS_KEY names, or mesh.key in the user's configuration folder), and `mode`, `curve` or `none`.
-            `ssl` is refused in this version.
+            `ssl` is TLS, as ssl.SSLContext has it: a map of capath, cafile, ciphers, options, verify, cert, key, pass.
 
     Raises:
         InvalidRequest: an argument is wrong. The constructor does not wait for the node.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from meeseeks.core.tls_options import check_tls
 from meeseeks.core.wording import one_of, unknown
 from meeseeks.errors import ConfigError, InvalidRequest
 from meeseeks.wire.curve import default_key_path, load_key, stranger
 from meeseeks.wire.keys import Keys
+from meeseeks.wire.ways import Way
 
 __all__ = ["Credentials"]
 
@@ -16,10 +18,11 @@ _MODES = ("curve", "none")
 
 
 class Credentials:
-    """The `security` option of a Client: `mode` and `key`, as on a node."""
+    """The options `security` and `ssl` of a Client: `mode` and `key` as on a node, and the `way` to nodes."""
 
-    def __init__(self, option: object = None) -> None:
-        """Check the option; InvalidRequest says what is wrong with it, or with the key file that it names."""
+    def __init__(self, option: object = None, ssl: object = None) -> None:
+        """Check the options; InvalidRequest says what is wrong with them, or with a file that they name."""
+        self.way = Way(None if ssl is None else check_tls(ssl))
         given = {} if option is None else option
         if not isinstance(given, Mapping):
             raise InvalidRequest(f"security is a map of mode and key, not {given!r}")
@@ -71,4 +74,7 @@ class Credentials:
         plain = "it does not encrypt; if it is a node of security.mode none, give this client security.mode=none too"
         if word == "refused_mechanism":
             return plain
-        return f"our key {self._path} is that of another mesh: copy the mesh's key there; or {plain}"
+        return (
+            f"our key {self._path} is that of another mesh: copy the mesh's key there; or it expects TLS: see ssl; "
+            f"or {plain}"
+        )

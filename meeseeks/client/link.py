@@ -149,7 +149,9 @@ class Link:
         if pub_port == self._pub_port and self._sub is not None:
             return
         self._close_sub()
-        self._sub = sockets.subscriber(sockets.endpoint(self._host, pub_port), self._keys)
+        self._sub = sockets.subscriber(
+            self._credentials.way.endpoint(self._host, pub_port, self.address.host), self._keys
+        )
         sockets.subscribe(self._sub, topic)
         self.poller.register(self._sub, sockets.POLLIN)
         self._pub_port = pub_port
@@ -184,6 +186,11 @@ class Link:
                 sockets.close(socket)
         self._monitor = self._dealer = None
 
+    def end(self) -> None:
+        """Close everything, for good."""
+        self.close()
+        self._credentials.way.close()
+
     # --- inside
 
     def _connect(self, now: float) -> None:
@@ -204,7 +211,7 @@ class Link:
         self._tried += 1
         self.state = LinkState.CONNECTING
         self._keys = self._credentials.keys()
-        where = sockets.endpoint(self._host, self.address.port)
+        where = self._credentials.way.endpoint(self._host, self.address.port, self.address.host)
         self._dealer, self._monitor = sockets.watched_dealer(where, self._keys)
         self.poller.register(self._dealer, sockets.POLLIN)
         self.poller.register(self._monitor, sockets.POLLIN)
@@ -237,8 +244,13 @@ class Link:
                 self.move_on(now)
 
     def _on_refused(self, word: str, now: float) -> None:
+        failure = self._credentials.way.failure(self._host, self.address.port, self.address.host)
+        if failure is not None and not failure.reached:
+            self._on_unreachable(now)
+            return
         self.state = LinkState.NOT_LET_IN
-        self._refused[self.address] = self._why[self.address] = self._credentials.why(word)
+        why = failure.why if failure is not None else self._credentials.why(word)
+        self._refused[self.address] = self._why[self.address] = why
         self.close()
         self._hosts.clear()  # the node was found: its other addresses would say the same
         if len(self._refused) == len(self.addresses):
@@ -247,6 +259,16 @@ class Link:
             self.move_on(now)
         else:
             self._retry_at = now + _HANDSHAKE_PAUSE
+
+    def _on_unreachable(self, now: float) -> None:
+        """TLS found nobody there: what ZeroMQ says itself where it connects straight."""
+        self.state, self.refusals = LinkState.REFUSED, 0
+        self._refused.pop(self.address, None)
+        self.close()
+        if self._has_others and (not self.name or now >= self._since + _PATIENCE):
+            self.move_on(now)
+        else:
+            self._retry_at = now + _PAUSE
 
     def _close_sub(self) -> None:
         if self._sub is not None:

@@ -85,7 +85,8 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest("address is an empty list: name at least one node")
         default = _port(port)
         addresses = tuple(dict.fromkeys(parse_address(each, default) for each in wanted))
-        return cls(addresses=addresses, credentials=Credentials(cfg.get("security")), **checked)
+        credentials = Credentials(cfg.get("security"), cfg.get("ssl"))
+        return cls(addresses=addresses, credentials=credentials, **checked)
 
 
 def parse_address(text: object, port: int = DEFAULT_PORT) -> Address:
@@ -134,6 +135,8 @@ def parse_environment(text: str) -> dict[str, Any]:
 def _value(key: str, text: str) -> Any:
     if key == "address":
         return text.split(",") if "," in text else text
+    if key.startswith(("ssl.", "security.")) and key not in ("ssl.verify", "ssl.options"):
+        return text  # a password may be a number
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -148,8 +151,6 @@ def _value(key: str, text: str) -> Any:
 
 def _check_options(cfg: Mapping[str, object], where: str = "") -> None:
     for key in cfg:
-        if key == "ssl":
-            raise InvalidRequest(f"{where}ssl comes with a later version: leave it out, and use a loopback address")
         if key not in _OPTIONS:
             near = difflib.get_close_matches(key, _OPTIONS, 1, 0.0)
             raise InvalidRequest(f"{where}Client option {key!r} is not known; the nearest is {near[0]!r}")

@@ -48,17 +48,14 @@ _REFUSED_KEYS: dict[str, dict[str, str]] = {
     "": {
         "user": "start the node as that user instead",
         "group": "start the node as that group instead",
-        "ssl": "TLS is not available in this version",
+        "ssl": "give it to listen and to nodes.NAME, or to defaults",
     },
-    "listen": {"ssl": "TLS is not available in this version"},
-    "nodes": {"ssl": "TLS is not available in this version"},
     "pools": {"plugin": "pool plugins are not available in this version"},
 }
 """Keys that must not be passed over, since whoever writes them relies on them."""
 
 _LATER_VALUES: dict[KeyPath, tuple[str, ...]] = {
-    ("security", "mode"): ("tls", "ssl"),
-    ("state", "sync"): ("acks", "all", "os"),
+        ("state", "sync"): ("acks", "all", "os"),
 }
 _OLD_NAMES = {"pools": {"max_runtime": "runtime"}}
 _NAME = re.compile(r"(?!__)[^\s*/@]{1,255}")

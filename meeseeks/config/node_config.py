@@ -17,7 +17,8 @@ import platformdirs
 from msgspec import Meta
 
 from meeseeks.core.settings import PoolSettings, Settings
-from meeseeks.errors import ConfigError
+from meeseeks.core.tls_options import check_tls
+from meeseeks.errors import ConfigError, InvalidRequest
 
 from .check import Check, Setting, declared, is_loopback, is_text
 from .text import DEFAULT_PORT, NAMED, Tree, parse_joins
@@ -34,8 +35,11 @@ __all__ = [
     "explain",
     "load",
     "to_dict",
+    "without_secrets",
 ]
 
+MASK = "***"
+"""What is shown in place of a secret."""
 _PUB_PORT_ABOVE = 10_000
 _LOST_AFTER = 300.0
 
@@ -62,9 +66,18 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Annotated[Port, Meta(description="The port for requests; 0 takes free ones for this and `pub_port`.")] = (
         DEFAULT_PORT
     )
-    pub_port: Annotated[Port | None, Meta(description="The port for broadcasts; by default 10000 above `port`.")] = None
+    pub_port: Annotated[
+        Port | None, Meta(description="The port for broadcasts; by default 10000 above `port`.")
+    ] = None
     advertise: Annotated[
         Text | None, Meta(description="The host name or address that peers are told; by default what they see.")
+    ] = None
+    ssl: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="TLS: `cert` and `key` (and its password `pass`) of this node, `cafile` or `capath` of those "
+            "whose certificates are let in, `verify` (required), `ciphers`, `options`. By default no TLS."
+        ),
     ] = None
 
 
@@ -129,9 +142,13 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Another node to link to; NAME is its name."""
 
     address: Annotated[Text | None, Meta(description="Its host name or address; by default NAME.")] = None
-    port: Annotated[Annotated[int, Meta(ge=1, le=65535)], Meta(description="The port that it takes requests on.")] = (
-        DEFAULT_PORT
-    )
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)], Meta(description="The port that it takes requests on.")
+    ] = DEFAULT_PORT
+    ssl: Annotated[
+        dict[str, Any] | None,
+        Meta(description="TLS to it: keys as in `listen.ssl`. `defaults.ssl` is for peers that are not named here."),
+    ] = None
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -204,6 +221,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         named = [(peer.address or name, peer.port) for name, peer in self.nodes.items() if name != self.name]
         return list(dict.fromkeys([*named, *self.joins]))
 
+    def peer_ssl(self) -> dict[tuple[str, int], dict[str, Any] | None]:
+        """The `ssl` of each node that was named, by (host, port)."""
+        return {(peer.address or name, peer.port): peer.ssl for name, peer in self.nodes.items()}
+
     def settings(self) -> Settings:
         """What the core needs of it."""
         return Settings(
@@ -266,6 +287,15 @@ def to_dict(config: NodeConfig) -> dict[str, Any]:
     return values
 
 
+def without_secrets(config: NodeConfig) -> dict[str, Any]:
+    """`to_dict` for everybody's eyes: passwords of key files are masked."""
+    values = to_dict(config)
+    for section in (values["listen"], values["defaults"], *values["nodes"].values()):
+        if section.get("ssl") and section["ssl"].get("pass"):
+            section["ssl"]["pass"] = MASK
+    return values
+
+
 def explain() -> list[Setting]:
     """Every setting: its key (`pools.NAME.slots`), what is allowed, its default and what it does."""
     return [setting for setting in declared(NodeConfig) if setting.key not in _NOT_KEYS]
@@ -281,6 +311,7 @@ def _checked(tree: Tree, joins: tuple[tuple[str, int], ...]) -> NodeConfig:
         for name in getattr(config, section):
             check.name((section, name), name)
     _check_times(check, config)
+    _check_ssl(check, config)
     _check_listen(check, config)
     state = msgspec.structs.replace(config.state, dir=_path(config.state.dir), history=_path(config.state.history))
     security = config.security
@@ -306,14 +337,26 @@ def _check_times(check: Check, config: NodeConfig) -> None:
         )
 
 
+def _check_ssl(check: Check, config: NodeConfig) -> None:
+    named = [(("nodes", name, "ssl"), peer.ssl) for name, peer in config.nodes.items()]
+    for path, ssl in [(("listen", "ssl"), config.listen.ssl), *named]:
+        if ssl is not None:
+            try:
+                check_tls(ssl, ".".join(path))
+            except InvalidRequest as error:
+                origin = check.tree.origin(path)
+                raise ConfigError(f"{origin + ': ' if origin else ''}{error}") from error
+
+
 def _check_listen(check: Check, config: NodeConfig) -> None:
     listen = config.listen
     if config.pub_port > 65535:
         raise check.error(("listen", "port"), f"{listen.port} leaves no port 10000 above it: give listen.pub_port too")
     if config.pub_port == listen.port and listen.port:
         raise check.error(("listen", "pub_port"), f"must be another port than listen.port ({listen.port})")
-    if config.security.mode != "none":
-        return
+    is_mutual = listen.ssl is not None and check_tls(listen.ssl).verify in (None, "required")
+    if config.security.mode != "none" or is_mutual:
+        return  # nobody gets in without a key, or a certificate
     if not is_loopback(listen.address) and not config.security.insecure:
         raise check.error(
             ("listen", "address"),

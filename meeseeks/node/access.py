@@ -7,7 +7,6 @@ message, so a key that was taken off the list may do nothing more on the connect
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from meeseeks.errors import AuthenticationFailed, ConfigError
 from meeseeks.wire import sockets
 from meeseeks.wire.curve import Keyring, Zap, default_key_path, load_key, make_mesh_key
 from meeseeks.wire.keys import Keys, Role
+from meeseeks.wire.origin import host_of
 
 __all__ = ["REQUIRED", "Access", "mesh_keys"]
 
@@ -138,6 +138,10 @@ class Access:
 
     # --- who was turned away
 
+    def on_turned_away(self, host: str, why: str) -> None:
+        """TLS came to nothing. Called by its thread."""
+        self._say(host, f"turned away {host or self._somebody}: {why}")
+
     def _on_unknown_key(self, host: str, public: str) -> None:
         self._say(host, f"turned away {host or self._somebody}: its key ({public or 'none'}) is not authorized here")
 
@@ -145,7 +149,7 @@ class Access:
         refused = False
         while (event := sockets.listener_event(monitor)) is not None:
             if event.word == "accepted":
-                self._hosts[monitor, event.fd] = _host_of(event.fd)
+                self._hosts[monitor, event.fd] = host_of(event.fd)
             elif event.word == "refused":
                 refused = True  # who that was is told by the event that follows: its connection is closed
             else:
@@ -180,12 +184,3 @@ def _touches_config(data: Any, table: Table) -> bool:
         if spec.get("pool") == CONFIG_POOL or any(r is not None and r.spec.pool == CONFIG_POOL for r in known):
             return True
     return False
-
-
-def _host_of(fd: int) -> str:
-    """Who is at the other end of a connection of libzmq's; blank if it was closed meanwhile."""
-    try:
-        with socket.socket(fileno=socket.dup(fd)) as connection:
-            return str(connection.getpeername()[0])
-    except (OSError, IndexError, TypeError):
-        return ""

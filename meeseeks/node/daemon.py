@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -18,6 +19,8 @@ __all__ = ["run"]
 
 log = logging.getLogger("meeseeks")
 
+_FILES = 65_536
+"""Not as many as there may be: jobs inherit it, and some programs go through all numbers that a file might have."""
 _JOIN_WITHIN = 8.0
 """A name that is taken by a node that has just died is free again within three heartbeats."""
 
@@ -25,6 +28,7 @@ _JOIN_WITHIN = 8.0
 def run(config: NodeConfig) -> int:
     """Run a node until SIGTERM or SIGINT; 0, or 1 with one line on stderr if it can't start or may not join."""
     _set_up_logging(config)
+    _raise_file_limit()
     for warning in config.warnings:
         log.warning("%s", warning)
     try:
@@ -45,6 +49,14 @@ def run(config: NodeConfig) -> int:
         print(f"mks node: {node.refused}", file=sys.stderr)
         return 1
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Room for more connections than the usual 1024: libzmq ends the process where it can open no file any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _catch_signals() -> tuple[int, list[int]]:

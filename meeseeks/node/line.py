@@ -7,10 +7,14 @@ after a pause, since ZeroMQ gives such a connection up, or repeats it without an
 from __future__ import annotations
 
 import logging
+from typing import Any
 
+from meeseeks.config import NodeConfig
+from meeseeks.core.tls_options import TlsOptions, check_tls
 from meeseeks.errors import MeeseeksError
 from meeseeks.wire import sockets
 from meeseeks.wire.keys import Keys
+from meeseeks.wire.ways import Way
 
 __all__ = ["Dialer", "Line"]
 
@@ -27,18 +31,49 @@ _WHY = {
 
 
 class Dialer:
-    """How connections to other nodes are made."""
+    """How connections to other nodes are made: with which keys, and through which TLS."""
 
-    def __init__(self, keys: Keys | None) -> None:
+    def __init__(self, keys: Keys | None, config: NodeConfig) -> None:
         self._keys = keys
+        self._ways: dict[TlsOptions | None, Way] = {}
+        self._named: dict[tuple[str, int], TlsOptions | None] = {}
+        self._default: TlsOptions | None = None
+        self.configure(config)
+
+    def configure(self, config: NodeConfig) -> None:
+        """Take over which peers speak TLS. InvalidRequest, and nothing has changed, if a file can't be used."""
+        named = {peer: _options(ssl) for peer, ssl in config.peer_ssl().items()}
+        default = _options(config.defaults.get("ssl"))
+        for options in [*named.values(), default]:
+            if options not in self._ways:
+                self._ways[options] = Way(options)
+        self._named, self._default = named, default
 
     def dealer(self, host: str, port: int) -> tuple[sockets.Socket, sockets.Socket]:
         """A DEALER and its monitor."""
-        return sockets.watched_dealer(sockets.endpoint(host, port), self._keys)
+        return sockets.watched_dealer(self._way(host, port).endpoint(host, port, host), self._keys)
 
-    def subscriber(self, host: str, port: int) -> tuple[sockets.Socket, sockets.Socket]:
-        """A SUB and its monitor."""
-        return sockets.watched_subscriber(sockets.endpoint(host, port), self._keys)
+    def subscriber(self, host: str, port: int, pub_port: int) -> tuple[sockets.Socket, sockets.Socket]:
+        """A SUB to `pub_port` of the node that takes requests at `port`, and its monitor."""
+        return sockets.watched_subscriber(self._way(host, port).endpoint(host, pub_port, host), self._keys)
+
+    def why(self, host: str, port: int, pub_port: int) -> str | None:
+        """What TLS has to say about a connection that did not come about."""
+        way = self._way(host, port)
+        failure = way.failure(host, port, host) or way.failure(host, pub_port, host)
+        return failure.why if failure is not None else None
+
+    def close(self) -> None:
+        """End all tunnels."""
+        for way in self._ways.values():
+            way.close()
+
+    def _way(self, host: str, port: int) -> Way:
+        return self._ways[self._named.get((host, port), self._default)]
+
+
+def _options(ssl: Any) -> TlsOptions | None:
+    return None if ssl is None else check_tls(ssl)
 
 
 class Line:
@@ -61,7 +96,7 @@ class Line:
 
     def listen(self, pub_port: int) -> None:
         """Connect to where the node publishes."""
-        self.subscriber = self._take(self._dialer.subscriber(self.host, pub_port))
+        self.subscriber = self._take(self._dialer.subscriber(self.host, self.port, pub_port))
         self.pub_port = pub_port
 
     def follow(self, topic: str) -> None:
@@ -130,7 +165,8 @@ class Line:
     def _on_refused(self, word: str, now: float) -> None:
         if self._reopen_at is None:
             self._reopen_at = now + _REOPEN_AFTER
+        why = self._dialer.why(self.host, self.port, self.pub_port) or _WHY[word]
         said, at = self._said
-        if said != word or now - at >= _SAY_EVERY:
-            self._said = (word, now)
-            log.warning("not let in by %s:%d: %s", self.host, self.port, _WHY[word])
+        if said != why or now - at >= _SAY_EVERY:
+            self._said = (why, now)
+            log.warning("not let in by %s:%d: %s", self.host, self.port, why)

@@ -26,6 +26,7 @@ from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Hello, Reply
 
 from .access import Access
+from .doors import Doors
 from .folder import StateFolder
 from .handlers import HANDLERS, LATER
 from .history import History
@@ -78,7 +79,8 @@ class Node:
         self._folder = StateFolder(config.state_dir)
         self._poller = sockets.Poller()
         self._router = sockets.router(self._access.keys)
-        self.port = sockets.bind(self._router, config.listen.address, config.listen.port)
+        self._doors = Doors(config, self._access.on_turned_away)
+        self.port = self._doors.open("router", self._router, config.listen.port)
         self._access.watch(self._router, self._poller)
         self._publisher: sockets.Socket | None = None
         self._prefixes: set[str] = set()  # what somebody has subscribed to
@@ -91,7 +93,8 @@ class Node:
         self.state.wanted_topics = set()
         self._executor = ExecutorHandle(self._folder.path, self.name, inline_output=config.state.inline_output)
         self._spool = self._executor.spool
-        self._peers = Peers(self.state, self._poller, self.hello, Dialer(self._access.keys))
+        self._dialer = Dialer(self._access.keys, config)
+        self._peers = Peers(self.state, self._poller, self.hello, self._dialer)
         self._peers.set_fixed(config.peers())
         self.output = OutputReader(self.state, self._peers, self._spool)
         self._history = History(config.state.history)
@@ -133,6 +136,8 @@ class Node:
         self._peers.close()
         sockets.close(self._router, _LAST_WORDS_MS)
         self._close_publisher()
+        self._doors.close()
+        self._dialer.close()
         self._access.close()
         sockets.terminate(_LAST_WORDS_MS)
         self._history.close()
@@ -222,7 +227,7 @@ class Node:
     def _open_publisher(self, port: int, *, first: bool = False) -> None:
         publisher = sockets.publisher(self._access.keys)
         try:
-            self.pub_port = sockets.bind(publisher, self.config.listen.address, port)
+            self.pub_port = self._doors.open("publisher", publisher, port)
         except InvalidRequest:
             sockets.close(publisher)
             if first:
@@ -326,9 +331,10 @@ class Node:
             changed = configuration.change(self.config, patch)
             self.state.configure(changed.settings())
             self.config = changed
+            self._dialer.configure(changed)
             self._peers.set_fixed(changed.peers())
             log.info("configuration changed: %s", ", ".join(sorted(patch)))
-        return configuration.to_dict(self.config)
+        return configuration.without_secrets(self.config)
 
     def _is_config_order(self, order: Any) -> bool:
         """A job of the pool `__config` is carried out here, and reported as the executor would."""

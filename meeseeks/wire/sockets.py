@@ -18,6 +18,7 @@ from meeseeks.errors import InvalidRequest, RequestFailed
 
 from .keys import Keys
 from .messages import MAX_MESSAGE_BYTES
+from .origin import host_of
 
 __all__ = [
     "POLLIN",
@@ -26,9 +27,9 @@ __all__ = [
     "Received",
     "Socket",
     "bind",
+    "bind_ipc",
     "close",
     "context",
-    "dealer",
     "endpoint",
     "ipc_dialer",
     "ipc_listener",
@@ -60,6 +61,9 @@ POLLIN: int = zmq.POLLIN
 _IPC_PATH_MAX = 107  # sun_path of Linux, less its final zero byte
 HIGH_WATER_MARK = 100_000
 """Messages queued for one peer before they are dropped. Drops are noticed by seq, and repaired by a sync."""
+_PUBLISHED_MAX = 10_000
+"""The same for one subscriber of broadcasts: one that never reads costs no more than these."""
+_MAX_SOCKETS = 16_384
 ZAP_DOMAIN = b"meeseeks"
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks whom to let in: RFC 27
 _STOP_AFTER_REFUSAL = 0x2  # ZMQ_RECONNECT_STOP_HANDSHAKE_FAILED
@@ -96,7 +100,10 @@ def public_of(secret: bytes) -> bytes:
 
 def context() -> zmq.Context[Socket]:
     """The one context of this process. Its sockets die with the process: nothing waits for unsent messages."""
-    return zmq.Context.instance()
+    found: zmq.Context[Socket] = zmq.Context.instance()
+    if found.get(zmq.MAX_SOCKETS) < _MAX_SOCKETS:
+        found.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)  # the default would be gone with some 250 peers
+    return found
 
 
 def terminate(linger_ms: int) -> None:
@@ -123,6 +130,14 @@ def bind(socket: Socket, host: str, port: int) -> int:
     return int(bound.rstrip(b"\0").rsplit(b":", 1)[1])
 
 
+def bind_ipc(socket: Socket, path: Path) -> None:
+    """Bind to a socket file, which must be in a folder that only its user may enter."""
+    try:
+        socket.bind(f"ipc://{path}")
+    except zmq.ZMQError as error:
+        raise InvalidRequest(f"can't listen on {path}: {error.strerror or error}") from error
+
+
 def router(keys: Keys | None = None) -> Socket:
     """The request socket of a node. Without keys anybody may connect."""
     socket = _socket(zmq.ROUTER)
@@ -136,6 +151,7 @@ def publisher(keys: Keys | None = None) -> Socket:
     """The broadcast socket of a node: XPUB, since it tells when a subscription arrives."""
     socket = _socket(zmq.XPUB)
     _guard(socket, keys)
+    socket.setsockopt(zmq.SNDHWM, _PUBLISHED_MAX)
     # Every subscriber is answered with a heartbeat at once, so it sees at once whether it missed something.
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
     return socket
@@ -164,24 +180,12 @@ def unsubscribe(socket: Socket, topic: str) -> None:
     socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
 
 
-def dealer(to: str, keys: Keys | None) -> Socket:
-    """A DEALER that is connected to a node's ROUTER."""
-    socket = _dealer()
-    _show(socket, keys)
-    _connect(socket, to)
-    return socket
-
-
 def watched_dealer(to: str, keys: Keys | None) -> tuple[Socket, Socket]:
-    """The same with its monitor. After a refused handshake it does not try again: make a new one then."""
-    return _watched(_dealer(), to, keys)
-
-
-def _dealer() -> Socket:
+    """A DEALER that is connected to a ROUTER, and its monitor. As above it must be made anew after a refusal."""
     socket = _socket(zmq.DEALER)
     # Without a connection messages stay with the caller, who has a deadline, instead of piling up in a pipe.
     socket.setsockopt(zmq.IMMEDIATE, 1)
-    return socket
+    return _watched(socket, to, keys)
 
 
 def _watched(socket: Socket, to: str, keys: Keys | None) -> tuple[Socket, Socket]:
@@ -270,7 +274,10 @@ def receive_request(socket: Socket) -> Received | None:
     except zmq.Again:
         return None
     last = frames[-1]
-    return Received([frame.bytes for frame in frames], _property(last, "Peer-Address"), _property(last, "User-Id"))
+    host = _property(last, "Peer-Address")
+    if host.startswith("localhost:"):  # so libzmq says where the connection is ipc: TLS is in front of it
+        host = host_of(last.get(zmq.SRCFD))
+    return Received([frame.bytes for frame in frames], host, _property(last, "User-Id"))
 
 
 def _property(frame: zmq.Frame, name: str) -> str:

@@ -28,7 +28,7 @@ ORIGINAL = {
 def flat(values, prefix=""):
     """The dotted keys of a configuration, with NAME for the names of nodes and pools."""
     for key, value in values.items():
-        if isinstance(value, dict) and prefix + key != "defaults":
+        if isinstance(value, dict) and key not in ("defaults", "ssl"):
             named = prefix + key in ("nodes", "pools")
             for name, below in value.items() if named else [("", value)]:
                 del name
@@ -216,8 +216,13 @@ WRONG = [
     ("name=", "name must be a non-empty text, not ''"),
     ("nodes.a*.port=1", "'a*' can't be used: a name has"),
     ("nodes.b.port=0", "nodes.b.port must be a whole number from 1 to 65535, not 0"),
-    ("nodes.b.ssl.verify=1", "nodes.b.ssl can't be set: TLS is not available in this version"),
-    ("listen.ssl.cert=x", "listen.ssl can't be set: TLS is not available in this version"),
+    ("nodes.b.ssl.verify=3", "nodes.b.ssl.verify must be none, optional or required, not 3"),
+    ("nodes.b.ssl.certs=x", "unknown nodes.b.ssl key 'certs'; did you mean 'cert'?"),
+    ("listen.ssl.cafle=x", "unknown listen.ssl key 'cafle'; did you mean 'cafile'?"),
+    ("listen.ssl.key=x", "listen.ssl.key is the private key of listen.ssl.cert"),
+    ("listen.ssl.pass=7", "listen.ssl.pass must be a non-empty text, not something else"),
+    ("listen.ssl=true", "listen.ssl must be a table of settings, not True"),
+    ("ssl.cert=x", "give it to listen and to nodes.NAME, or to defaults"),
     ("listen.port=65536", "listen.port must be a whole number from 0 to 65535, not 65536"),
     ("listen.port=http", "listen.port must be a whole number from 0 to 65535, not 'http'"),
     ("listen.port=60000", "listen.port 60000 leaves no port 10000 above it: give listen.pub_port too"),
