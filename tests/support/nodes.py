@@ -30,7 +30,6 @@ DEFAULTS: dict[str, object] = {
     "listen.port": 0,
     "state.timeout": 2,
     "state.lost_after": 6,
-    "state.sync": "memory",
     "heartbeat": 0.2,
     "pools.p.slots": 2,
 }
