@@ -25,6 +25,8 @@ _PATIENCE = 2.0
 """Seconds that an address has to answer while there are others to try."""
 _PAUSE = 0.25
 """Seconds between two rounds through all addresses."""
+_MUTE_FOR = 3.0
+"""Seconds after which the end of a connection that said nothing is ZeroMQ's own patience, and no refusal."""
 _HANDSHAKE_PAUSE = 0.5
 """Seconds after a refused handshake. ZeroMQ gives such a connection up, or repeats it without any back-off."""
 
@@ -62,7 +64,7 @@ class Link:
         self._why: dict[Address, str] = {}
         self._hosts: list[str] = []  # of the present address, not tried yet
         self._host = ""
-        self._since = 0.0
+        self._since = self._accepted_at = 0.0
         self._retry_at: float | None = 0.0
         self._dealer: sockets.Socket | None = None
         self._monitor: sockets.Socket | None = None
@@ -225,7 +227,7 @@ class Link:
             self._refused.clear()
             _log.info("connected to %s", self.address)
         elif word == "connected":
-            self.state = LinkState.ACCEPTED
+            self.state, self._accepted_at = LinkState.ACCEPTED, now
         elif word.startswith("refused"):
             self._on_refused(word, now)
         elif word == "disconnected":
@@ -247,6 +249,11 @@ class Link:
         failure = self._credentials.way.failure(self._host, self.address.port, self.address.host)
         if failure is not None and not failure.reached:
             self._on_unreachable(now)
+            return
+        if word == "refused_handshake" and failure is None and now - self._accepted_at >= _MUTE_FOR:
+            self.state = LinkState.ACCEPTED  # nobody refused: nobody said anything
+            self.close()
+            self._retry_at = now
             return
         self.state = LinkState.NOT_LET_IN
         why = failure.why if failure is not None else self._credentials.why(word)

@@ -21,7 +21,7 @@ from meeseeks.wire.messages import REQUEST_TYPES
 from tests.support.curve import guard, mesh_key, show
 from tests.support.nodes import NodeProcess
 
-__all__ = ["Fuzzer", "bad_frame", "bad_record", "bad_value"]
+__all__ = ["Fuzzer", "bad_beat", "bad_frame", "bad_record", "bad_value"]
 
 ANSWER_S = 5.0
 GROWTH_MAX_MB = 50.0
@@ -69,20 +69,45 @@ def bad_frame(random: random.Random, good: bytes) -> bytes:
     )()
 
 
+_NUMBERS = (0, 1, 2, 3, 7, 1000, 2**31, 2**40)
+_NAMES = ("a", "forger", "nowhere", "", "*", "a" * 300, "x/../y", "\0", "p")
+_TIMES = (0.0, -1e308, 1e308, 1e18, float("nan"), float("inf"), 1.0)
+
+
 def bad_record(random: random.Random) -> dict[str, Any]:
-    """A job of a forger: any field may be missing, of another type, or of a time that is far away."""
-    spec = {"id": random.choice(["forged", "", "a" * 500]), "pool": "p", "args": ["true"], "lamport": 2**62}
-    spec |= {"submit_node": "forger", "writer": "forger", "ts": 1e18, "submit_ts": 1e18, "generation": 2**40}
-    status = {"generation": 2**40, "epoch": [2**40, "forger"], "rev": 2**40, "node": "nowhere", "active": True}
-    status |= {"state": random.choice(["new", "done", "running", "dancing"]), "ts": -1e18}
+    """A job of a forger: fields of the right type and far away, and now and then of a wrong one or missing."""
+    number, name, when = (lambda: random.choice(_NUMBERS)), (lambda: random.choice(_NAMES)), random.choice
+    epoch = [number(), name()]
+    spec = {"id": f"forged-{random.randrange(50)}", "pool": when(["p", "q", "__config"]), "args": ["true"]}
+    spec |= {"submit_node": when(["a", "forger", "nowhere"]), "writer": name(), "lamport": number(), "ts": when(_TIMES)}
+    spec |= {"generation": number(), "killed_generation": number(), "lost": [number(), epoch, number()]}
+    spec |= {"submit_ts": when(_TIMES), "runtime": when([None, *_TIMES]), "node": when([None, "a", "*", "nowhere"])}
+    spec |= {"retries": number(), "resubmit": when([True, False]), "hold": when([True, False]), "group": name()}
+    status = {"generation": number(), "epoch": epoch, "rev": number(), "node": when([None, "a", "forger"])}
+    status |= {"state": when(["new", "running", "done", "failed", "killed"]), "active": when([True, False])}
+    status |= {"rc": when([None, *_NUMBERS]), "pid": number(), "start_ts": when(_TIMES), "end_ts": when(_TIMES)}
+    status |= {"stdout_size": number(), "output_node": name(), "ts": when(_TIMES), "start_count": number()}
     for part in (spec, status):
         for key in list(part):
             chance = random.random()
-            if chance < 0.1:
+            if chance < 0.02:
                 del part[key]
-            elif chance < 0.25:
+            elif chance < 0.03:
                 part[key] = bad_value(random)
     return {"spec": spec, "status": status}
+
+
+def bad_beat(random: random.Random) -> dict[str, Any]:
+    """A heartbeat of one that counts, sees and promises wrongly."""
+    number, when = (lambda: random.choice(_NUMBERS)), random.choice
+    beat = {"node": when(["forger", "forger", "a", "ghost"]), "incarnation": when(["1", "2"]), "number": number()}
+    beat |= {"seq": number(), "ts": when(_TIMES), "timeout": when(_TIMES), "lost_after": when(_TIMES)}
+    beat |= {"acks": {when(_NAMES): [when(["1", "x"]), number()]}, "tails": {when(_NAMES): ["1", number()]}}
+    beat |= {"pools": {when(_NAMES): {"slots": number(), "running": number()}}, "loadavg": when(_TIMES)}
+    beat |= {"sees": [when(_NAMES)], "address": when(["", "127.0.0.1", "bad host"]), "port": when([0, 1, 2**40])}
+    if random.random() < 0.1:
+        beat[when(list(beat))] = bad_value(random)
+    return beat
 
 
 class Fuzzer:
@@ -207,13 +232,13 @@ class Fuzzer:
         """What a peer says that has gone mad: the node has linked to us, and listens."""
         rng = self._random
         update = {"node": "forger", "incarnation": rng.choice(["1", "2"]), "topic": "own"}
-        update |= {"prev": rng.randrange(5), "seq": rng.randrange(2**40), "beats": [bad_value(rng)]}
+        update |= {"prev": rng.randrange(5), "seq": rng.randrange(2**40)}
+        update["beats"] = [bad_beat(rng) for _ in range(rng.randrange(3))]
         update["records"] = [bad_record(rng) for _ in range(rng.randrange(3))]
-        for key in list(update):
-            if rng.random() < 0.1:
-                update[key] = bad_value(rng)
+        if rng.random() < 0.1:
+            update[rng.choice(list(update))] = bad_value(rng)
         frame = msgpack.packb(update, unicode_errors="surrogatepass")
-        if rng.random() < 0.3:
+        if rng.random() < 0.1:
             frame = bad_frame(rng, frame)
         with contextlib.suppress(zmq.Again):
             self._pub.send_multipart([rng.choice([b"own", b"all"]), frame], zmq.NOBLOCK)
