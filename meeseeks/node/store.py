@@ -118,7 +118,8 @@ class Store:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != _APPLICATION_ID and (application or tables):
+        self._is_new = application != _APPLICATION_ID
+        if self._is_new and (application or tables):
             raise ConfigError(f"{self.path} is the database of another program: move it away, or set another state.dir")
         if version > FORMAT:
             raise ConfigError(
@@ -129,8 +130,9 @@ class Store:
     def _set_up(self) -> None:
         # While it is no WAL database yet, this goes to the file itself: it is ours from its first page on.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {FORMAT}")
+        if self._is_new:
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA journal_size_limit = 67108864")
@@ -139,7 +141,7 @@ class Store:
     def _read(self) -> None:
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise _Damaged(verdict)
+            raise _Damaged(" ".join(str(verdict).split()))
         facts = dict(self._db.execute("SELECT key, value FROM facts"))
         decode = _decoder.decode
         self.rows = [(seq, decode(blob)) for seq, blob in self._db.execute("SELECT seq, record FROM jobs ORDER BY seq")]
