@@ -239,11 +239,12 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Run it; the loop itself would forget a task that nobody holds."""
     task = asyncio.get_running_loop().create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+    return task
 
 
 async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
@@ -256,7 +257,9 @@ async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coro
                 _log.warning("a connection could not be taken: %s", error.strerror)
                 await asyncio.sleep(_PAUSE_MIN)
                 continue
-            _keep(tasks, serve(connection))
+            serving = _keep(tasks, serve(connection))
+            # A task that is cancelled before it begins closes nothing itself.
+            serving.add_done_callback(lambda _, connection=connection: connection.close())  # type: ignore[misc]
 
 
 async def _pump(
