@@ -342,6 +342,7 @@ class Node:
             pause = 0.0 if now - self._executor_at > _EXECUTOR_PAUSE else _EXECUTOR_PAUSE
             self._executor_at = now + pause
             log.error("the executor died: its jobs have failed; a new one is started in %g s", pause)
+            self._durability.executor_died()
             self.state.on_executor_gone()
 
     # --- what handlers need

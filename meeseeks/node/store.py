@@ -75,10 +75,10 @@ class _Damaged(Exception):
 
 
 class Store:
-    """The store of one node, for its loop alone. Nothing but the constructor raises for what the disk does.
+    """The store of one node, for its loop alone. Only the constructor and `begin` raise for what the disk does.
 
     `incarnation`, `boot` (how often it was started before), `seq` and `rows` (in the order of their seq) are what an
-    earlier life left.
+    earlier life left; `begin` comes before the first write.
     """
 
     def __init__(self, path: Path, sync: Sync) -> None:
@@ -150,10 +150,20 @@ class Store:
         if not self.boot or self.boot >= _BOOTS_MAX:
             self.incarnation, self.boot, self.seq = uuid.uuid4().hex, 0, 0
         self.seq = self._seq = max(self.seq, self.rows[-1][0] if self.rows else 0)
-        new = {"incarnation": self.incarnation, "boots": self.boot + 1, "seq": self.seq}
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany(_FACT, new.items())
-        self._db.execute("COMMIT")
+
+    def begin(self, seq: int) -> None:
+        """A new life begins, and counts on from `seq`: on disk, or a second start would use its numbers again.
+
+        ConfigError where there is no room even for that. Before the first write.
+        """
+        self._seq = seq
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            facts = {"incarnation": self.incarnation, "boots": self.boot + 1, "seq": seq}
+            self._db.executemany(_FACT, facts.items())
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise ConfigError(f"the store {self.path} can't be used: {_reason(error)}") from error
 
     # --- writing
 

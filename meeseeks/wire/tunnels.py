@@ -92,10 +92,10 @@ class Tunnels:
         try:
             self._loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            while tasks := asyncio.all_tasks(self._loop):  # one that was taken meanwhile is ended as well
+                for task in tasks:
+                    task.cancel()
+                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.run_until_complete(asyncio.sleep(0))  # transports close a turn after they are told to
             self._loop.close()
 
@@ -248,18 +248,33 @@ def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> as
 
 
 async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
+    """Take connections until cancelled. Not by `sock_accept`: what it has taken as it is cancelled is never closed."""
     loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def take() -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            _log.warning("a connection could not be taken: %s", error.strerror)
+            loop.remove_reader(listener)
+            loop.call_later(_PAUSE_MIN, listen)
+            return
+        connection.setblocking(False)
+        # A task that is cancelled before it begins closes nothing itself.
+        _keep(tasks, serve(connection)).add_done_callback(lambda _: connection.close())
+
+    def listen() -> None:
+        if listener.fileno() >= 0:
+            loop.add_reader(listener, take)
+
     with listener:
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                _log.warning("a connection could not be taken: %s", error.strerror)
-                await asyncio.sleep(_PAUSE_MIN)
-                continue
-            serving = _keep(tasks, serve(connection))
-            # A task that is cancelled before it begins closes nothing itself.
-            serving.add_done_callback(lambda _, connection=connection: connection.close())  # type: ignore[misc]
+        listen()
+        try:
+            await loop.create_future()
+        finally:
+            loop.remove_reader(listener)
 
 
 async def _pump(

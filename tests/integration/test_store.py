@@ -30,13 +30,18 @@ def path(tmp_path: Path) -> Path:
 def test_what_was_stored_is_there_again(path, sync):
     store = Store(path, sync)
     assert (store.boot, store.rows) == (0, [])
+    store.begin(0)
     rows = [a_job(number) for number in range(1, 6)]
     assert store.save_asked(rows[:3], 3, 0.0)
     store.save(rows[3:], ["j1"], 7, 0.0)
     store.close()
     again = Store(path, sync)
     assert (again.incarnation, again.boot, again.seq, again.rows) == (store.incarnation, 1, 7, rows[1:])
+    again.begin(1007)
     again.close()
+    third = Store(path, sync)
+    assert (third.boot, third.seq) == (2, 1007)  # although it wrote nothing: its numbers are not used again
+    third.close()
 
 
 def test_a_file_of_somebody_else_is_refused_and_stays(path):
@@ -65,6 +70,7 @@ def test_a_later_format_is_refused(path):
 
 def test_a_damaged_store_is_moved_aside_and_told(path, caplog):
     store = Store(path, "acks")
+    store.begin(0)
     assert store.save_asked([a_job(number) for number in range(1, 500)], 500, 0.0)
     store.close()
     damaged = bytearray(path.read_bytes())
