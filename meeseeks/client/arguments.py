@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW
+from meeseeks.core.record import END_STATES, KILLED, NEW
 from meeseeks.errors import InvalidRequest
 
 from .channel import Repeat
@@ -21,13 +21,10 @@ def is_several(node: object) -> bool:
 
 def is_exited(info: Mapping[str, Any]) -> bool:
     """Whether a jobinfo is of a job that is over for good: ended, not active, and no rerun follows by itself."""
-    state = info["state"]
-    if state not in END_STATES or info["active"]:
+    if info["state"] not in END_STATES or info["active"]:
         return False
-    if state == KILLED:
-        return True
-    again = info["restart"] if state != FAILED else 0 < info["retries"] >= info["fail_count"]
-    return not again and not info["resubmit"]
+    # A restart or a retry is decided by the job's node at the moment of the end: such a job never reads as ended.
+    return info["state"] == KILLED or not info["resubmit"]
 
 
 def ready_spec(jobspec: Mapping[str, Any]) -> tuple[dict[str, Any], Repeat]:

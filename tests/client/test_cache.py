@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from meeseeks import InvalidRequest, RequestFailed
+from meeseeks.client.arguments import is_exited
 from meeseeks.client.cache import Cache, is_final
-from meeseeks.core.record import Record, Spec, Status
+from meeseeks.core.record import Record, Spec, Status, jobinfo
 from tests.support.wait import wait_until
 
 RAW = msgspec.Raw(msgspec.msgpack.encode({}))
@@ -217,17 +218,39 @@ def test_a_snapshot_leaves_out_what_ended_long_ago_unless_somebody_waits_for_it(
     [
         ({}, {"state": "done"}, True),
         ({}, {"state": "running", "active": True}, False),
-        ({"restart": True}, {"state": "done"}, False),
+        # Set after the end, these have no effect until the next run; what they had to do at the end is done.
+        ({"restart": True}, {"state": "done"}, True),
         ({"restart": True}, {"state": "failed", "fail_count": 1}, True),
-        ({"retries": 1}, {"state": "failed", "fail_count": 1}, False),
+        ({"retries": 1}, {"state": "failed", "fail_count": 1}, True),
         ({"retries": 1}, {"state": "failed", "fail_count": 2}, True),
         ({"resubmit": True}, {"state": "done"}, False),
+        ({"resubmit": True}, {"state": "failed"}, False),
         ({"resubmit": True, "killed_generation": 1}, {"state": "killed"}, True),
         ({"generation": 2}, {"state": "done"}, False),
     ],
 )
 def test_over_means_that_no_rerun_follows(fields, status, over):
-    assert is_final(record(**fields, status=status)) is over
+    one = record(**fields, status=status)
+    assert is_final(one) is over
+    assert is_exited(jobinfo(one, 1)) is over
+
+
+def test_the_books_of_a_cache_are_as_long_as_its_list_of_jobs():
+    cache = Cache(expire=0.05)
+    cache.apply([record("old", status={"state": "done", "ts": 10.0})], 1, old_before=20.0)
+    cache.apply([record(f"j{n}", status={"state": "done"}) for n in range(50)], 2)
+    cache.keep_output("j2", {"stdout_data": "eA==", "stderr_data": None})
+    submit(cache, "j3", tags=("x",))
+    cache.acknowledge(deliver(cache), {"j3": {"seq": 2}})
+    cache.stand_at(2)
+    cache.keep_only({"j1"})
+
+    def left() -> dict[str, int]:
+        cache.upkeep()
+        books = {name: book for name, book in vars(cache).items() if isinstance(book, (dict, set))}
+        return {name: len(book) for name, book in books.items() if book}
+
+    wait_until(lambda: not left(), describe=left)
 
 
 def test_a_watcher_is_told_once_and_only_for_its_job(cache):
