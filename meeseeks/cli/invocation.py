@@ -19,7 +19,7 @@ __all__ = ["Invocation", "address_option", "client_options", "debug_option", "js
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_CLIENT_KEYS = ("address", "port", "timeout")
+_CLIENT_KEYS = ("address", "port", "timeout", "security", "ssl")
 """What of MEESEEKS_CONF concerns `mks`, which needs no cache."""
 
 _REFUSED_WITHIN_S = 1.0

@@ -37,11 +37,14 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
 
 @click.command("get")
 @click.argument("words", metavar="JID...|FILTER...", nargs=-1, required=True)
+@click.option("--env", "named", multiple=True, metavar="NAME", help="Show this variable's value; '*' shows all.")
 @client_options
 @json_option
 @click.pass_obj
-def get_command(call: Invocation, /, words: tuple[str, ...]) -> int:
+def get_command(call: Invocation, /, words: tuple[str, ...], named: tuple[str, ...]) -> int:
     """Show all that is known of jobs, with their output, wherever in the mesh it is.
+
+    Values of a job's own environment are often secrets: they read ***, here and in the JSON of every command.
 
     In a pipe: a line a key, separated from its value by a tab, and an empty line between two jobs.
     --json: an array of jobinfos, with stdout_data and stderr_data in base64.
@@ -52,5 +55,5 @@ def get_command(call: Invocation, /, words: tuple[str, ...]) -> int:
         for jid in chosen.ids:
             if jid in found:
                 found[jid] = client.query(jid) or found[jid]  # by its id alone, large output comes along
-    call.printer().show(views.job_details(found.values()))
+    call.printer().show(views.job_details(found.values(), named))
     return FAILED if warn_missing(chosen, found) else OK

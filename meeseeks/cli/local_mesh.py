@@ -40,7 +40,6 @@ class LocalNode:
             f"name={name}",
             "listen.address=127.0.0.1",
             "listen.port=0",
-            "security.mode=none",
             f"state.dir={folder / name}",
             *pairs,
         ]
@@ -93,16 +92,23 @@ class LocalNode:
 
 
 class LocalMesh:
-    """Nodes that have joined the first. Entering starts them; leaving ends them and all that they have started."""
+    """Nodes that have joined the first. Entering starts them; leaving ends them and all that they have started.
 
-    def __init__(self, folder: Path, names: Sequence[str], pairs: Sequence[str] = ()) -> None:
+    Their mesh key is in the file `key`, and made if it is not there; by default it is one of their own in the folder.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], pairs: Sequence[str] = (), key: Path | None = None) -> None:
         self.nodes: list[LocalNode] = []
         self._folder = folder
         self._names = names
-        self._pairs = pairs
+        self._key = key or folder / "mesh.key"
+        self._pairs = [f"security.key={self._key}", *pairs]
         self._mark = uuid.uuid4().hex
 
     def __enter__(self) -> Self:
+        from meeseeks.wire.curve import make_mesh_key
+
+        make_mesh_key(self._key)
         try:
             for name in self._names:
                 join = self.nodes[0].address if self.nodes else None
@@ -125,7 +131,7 @@ class LocalMesh:
         """A Client of one of the nodes."""
         from meeseeks import Client
 
-        return Client(self.nodes[at].address)
+        return Client(self.nodes[at].address, security={"key": self._key})
 
     def wait_linked(self) -> None:
         """Return when every node sees all of them online; NodeUnreachable if that takes too long."""

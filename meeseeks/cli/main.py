@@ -35,6 +35,7 @@ _COMMANDS = {
     "nodes": ("mesh", "List the nodes of the mesh."),
     "pools": ("mesh", "List the pools with their free slots."),
     "conf": ("mesh", "Show or change the configuration of a running node."),
+    "keygen": ("keygen", "Make the key of a mesh, or of a user of it."),
 }
 """Command → (module of this package that has a click command of that name, one line of help)."""
 

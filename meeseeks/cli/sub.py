@@ -10,6 +10,7 @@ from .exits import OK
 from .invocation import Invocation, client_options, json_option
 from .jobspec import JobCommand, job_options, jobspec
 from .output import Listing, Printer
+from .views import masked
 
 __all__ = ["sub_command"]
 
@@ -47,4 +48,4 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
 
 
 def _show(printer: Printer, infos: dict[str, Any]) -> None:
-    printer.show(Listing(list(infos.values()), (), [(jid,) for jid in infos]))
+    printer.show(Listing(list(map(masked, infos.values())), (), [(jid,) for jid in infos]))

@@ -44,10 +44,22 @@ def failure(info: Mapping[str, Any]) -> str:
     return f"job {info['id']} failed on node {info['node']!r}: {why}"
 
 
+def masked(info: Mapping[str, Any], named: Sequence[str] = ()) -> Mapping[str, Any]:
+    """A jobinfo for the screen: values of its environment are `***` but for those that are asked for by name.
+
+    They are often passwords, and screens are seen by others. Only what is printed is masked, never a job.
+    """
+    env = info.get("config", {}).get("env")
+    if not isinstance(env, Mapping):
+        return info
+    shown = {name: value if name in named or "*" in named else "***" for name, value in env.items()}
+    return {**info, "config": {**info["config"], "env": shown}}
+
+
 def jobs(infos: Iterable[Mapping[str, Any]], now: float | None = None) -> Listing:
     """Jobs, oldest first, a line each."""
     now = time.time() if now is None else now
-    ordered = sorted(infos, key=lambda info: (info["submit_ts"], info["id"]))
+    ordered = sorted(map(masked, infos), key=lambda info: (info["submit_ts"], info["id"]))
     heads = ("ID", "STATE", "POOL", "NODE", "RC", "TIME", "COMMAND")
     rows = [
         (
@@ -64,9 +76,9 @@ def jobs(infos: Iterable[Mapping[str, Any]], now: float | None = None) -> Listin
     return Listing(ordered, heads, rows, empty="no jobs")
 
 
-def job_details(infos: Iterable[Mapping[str, Any]]) -> Listing:
+def job_details(infos: Iterable[Mapping[str, Any]], env_named: Sequence[str] = ()) -> Listing:
     """Everything that is known and set, `key value`, of each job."""
-    infos = list(infos)
+    infos = [masked(info, env_named) for info in infos]
     rows: list[tuple[str, str]] = []
     for info in infos:
         if rows:

@@ -21,10 +21,11 @@ def is_several(node: object) -> bool:
 
 def is_exited(info: Mapping[str, Any]) -> bool:
     """Whether a jobinfo is of a job that is over for good: ended, not active, and no rerun follows by itself."""
-    if info["state"] not in END_STATES or info["active"]:
+    state = info["state"]
+    if state not in END_STATES or info["active"]:
         return False
-    # A restart or a retry is decided by the job's node at the moment of the end: such a job never reads as ended.
-    return info["state"] == KILLED or not info["resubmit"]
+    # What `restart` or `retries` lead to begins in the moment of the end: nobody sees that end.
+    return state == KILLED or not info["resubmit"]
 
 
 def ready_spec(jobspec: Mapping[str, Any]) -> tuple[dict[str, Any], Repeat]:

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from meeseeks.core.record import END_STATES, KILLED, NEW, Record, is_dead, is_lost, jobinfo, merge, view_state
+from meeseeks.core.lifecycle import is_over
+from meeseeks.core.record import END_STATES, NEW, Record, jobinfo, merge, view_state
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
@@ -35,13 +36,7 @@ _OUTPUTS_KEPT = 1000
 
 def is_final(record: Record) -> bool:
     """Whether a job is over for good: it has ended, its processes are gone, and no rerun follows by itself."""
-    spec, status = record.spec, record.status
-    if spec.generation != status.generation:
-        return False
-    if is_lost(record) or (status.node is None and is_dead(record)):
-        return True
-    # A restart or a retry is decided by the job's node at the moment of the end: such a job never reads as ended.
-    return status.state in END_STATES and (status.state == KILLED or is_dead(record) or not spec.resubmit)
+    return record.spec.generation == record.status.generation and is_over(record)
 
 
 class Cache:

@@ -32,6 +32,7 @@ from meeseeks.errors import (
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Reply, Request
 
+from .credentials import Credentials
 from .link import Link
 from .settings import Address
 
@@ -107,8 +108,8 @@ class Guest(Protocol):
 class Channel:
     """Requests to one node of a list, by one daemon thread. All public methods may be called by any thread."""
 
-    def __init__(self, addresses: Sequence[Address], timeout: float) -> None:
-        self.link = Link(addresses)
+    def __init__(self, addresses: Sequence[Address], timeout: float, credentials: Credentials | None = None) -> None:
+        self.link = Link(addresses, credentials)
         self.timeout = timeout
         self._ids = itertools.count(1)
         self._incoming: deque[Call] = deque()
@@ -213,6 +214,12 @@ class Channel:
         if self._close_by is not None:
             raise ClientClosed("this Client is closed")
 
+    def check_let_in(self) -> None:
+        """`check_open`, and AuthenticationFailed where no node lets us in."""
+        self.check_open()
+        if self.link.refusals >= _REFUSALS:
+            raise self.link.failure()
+
     # --- the thread
 
     def _run(self) -> None:
@@ -234,7 +241,7 @@ class Channel:
         return not unsent or time.monotonic() >= self._close_by
 
     def _end(self) -> None:
-        self.link.close()
+        self.link.end()
         why = f"was closed by a defect of its own: {self._broken}" if self._broken else "is closed"
         for call in [*self._calls.values(), *self._incoming]:
             self._finish(call, error=ClientClosed(f"this Client {why}"))
@@ -383,5 +390,3 @@ def _close_all() -> None:
     """At the end of the process: what was written to a cache and not delivered yet still has its `timeout`."""
     for channel in list(_live):
         channel.close()
-
-

@@ -46,7 +46,9 @@ class Client:
         poll: seconds between two full checks of the cache against the node; more than `refresh`.
         expire: seconds for which an ended job stays in the cache; more than `poll`.
         set_global: make this the Client of all Jobs that name none.
-        cfg: connection options. `ssl` is refused in this version.
+        cfg: connection options. `security` is a map of `key`, the file of the mesh's or the user's key (default: what
+            MEESEEKS_KEY names, or mesh.key in the user's configuration folder), and `mode`, `curve` or `none`.
+            `ssl` is TLS, as ssl.SSLContext has it: a map of capath, cafile, ciphers, options, verify, cert, key, pass.
 
     Raises:
         InvalidRequest: an argument is wrong. The constructor does not wait for the node.
@@ -65,7 +67,7 @@ class Client:
     ) -> None:
         times = {"timeout": timeout, "refresh": refresh, "poll": poll, "expire": expire}
         self._settings = ClientSettings.check(address, port, times, cfg)
-        self._channel = Channel(self._settings.addresses, self._settings.timeout)
+        self._channel = Channel(self._settings.addresses, self._settings.timeout, self._settings.credentials)
         self._cache: Cache | None = None
         guest = None
         if self._settings.refresh > 0:
@@ -204,8 +206,10 @@ class Client:
         cache = self._need_cache("submit_job")
         jid = jobspec.get("id")
         known = jid is not None and jid in cache
-        changes = check(jobspec, new=not known and jobspec.get("pool") is not None)
-        if not known and (is_several(jobspec.get("node")) or jobspec.get("pool") is None or cache.is_group(str(jid))):
+        # What names an id and is no whole jobspec is about a job that has left the cache: its node is to judge it.
+        is_whole = jobspec.get("pool") is not None and jobspec.get("args") is not None
+        changes = check(jobspec, new=not known and (is_whole or jid is None))
+        if not known and (is_several(jobspec.get("node")) or not is_whole or cache.is_group(str(jid))):
             infos = self.submit(**jobspec)
             self._await_round(cache, time.monotonic() + self._settings.timeout)
             return infos
@@ -285,7 +289,8 @@ class Client:
     ) -> dict[str, Any]:
         """Wait until all jobs (`any`: at least one of them) are over for good; returns {id: jobinfo} of all of them.
 
-        A job that nobody knows reads False, and counts as over. RequestTimeout after `timeout` seconds (None: never).
+        A job that is unknown to the node for three seconds, or no longer known, reads False, and counts as over.
+        RequestTimeout after `timeout` seconds (None: never).
         """
         wanted = [jids] if isinstance(jids, str) else list(dict.fromkeys(jids))
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -324,7 +329,7 @@ class Client:
     def _await(self, cache: Cache, ready: Any, what: str, deadline: float | None = None) -> None:
         if deadline is None:
             deadline = time.monotonic() + self._settings.timeout
-        if cache.wait_until(ready, deadline, self._channel.check_open):
+        if cache.wait_until(ready, deadline, self._channel.check_let_in):
             return
         link = self._channel.link
         if not link.ready:

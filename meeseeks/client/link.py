@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 from meeseeks.errors import AuthenticationFailed, MeeseeksError, NodeUnreachable
 from meeseeks.wire import sockets
+from meeseeks.wire.keys import Keys
 
+from .credentials import Credentials
 from .settings import Address
 
 __all__ = ["Link", "LinkState"]
@@ -23,6 +25,8 @@ _PATIENCE = 2.0
 """Seconds that an address has to answer while there are others to try."""
 _PAUSE = 0.25
 """Seconds between two rounds through all addresses."""
+_MUTE_FOR = 3.0
+"""Seconds after which the end of a connection that said nothing is ZeroMQ's own patience, and no refusal."""
 _HANDSHAKE_PAUSE = 0.5
 """Seconds after a refused handshake. ZeroMQ gives such a connection up, or repeats it without any back-off."""
 
@@ -34,15 +38,19 @@ class LinkState(enum.Enum):
     CONNECTING = "no answer to the attempt to connect; is the host up and reachable?"
     REFUSED = "connection refused; is it running? start it with 'mks node'"
     ACCEPTED = "the connection is accepted, and nobody speaks; is the node stopped, or is this another service?"
-    NOT_LET_IN = "it refuses the handshake: it is no node, or it expects a key"
+    NOT_LET_IN = "it does not let us in"
     READY = "connected"
 
 
 class Link:
     """At most one DEALER with its monitor, and a SUB once the node's PUB port is known."""
 
-    def __init__(self, addresses: Sequence[Address]) -> None:
+    def __init__(self, addresses: Sequence[Address], credentials: Credentials | None = None) -> None:
         self.addresses = tuple(addresses)
+        self._credentials = credentials or Credentials()
+        self._keys: Keys | None = None
+        self._refused: dict[Address, str] = {}
+        """Who does not let us in, and why."""
         self.poller = sockets.Poller()
         self.at = 0
         """Which of `addresses` is used or tried now."""
@@ -52,11 +60,11 @@ class Link:
         self.lives = 0
         """Grows with every connection that is made or lost: what was sent in an earlier life may be lost."""
         self.refusals = 0
-        """Handshakes refused in a row by the only address there is."""
+        """Handshakes refused in a row by all addresses there are."""
         self._why: dict[Address, str] = {}
         self._hosts: list[str] = []  # of the present address, not tried yet
         self._host = ""
-        self._since = 0.0
+        self._since = self._accepted_at = 0.0
         self._retry_at: float | None = 0.0
         self._dealer: sockets.Socket | None = None
         self._monitor: sockets.Socket | None = None
@@ -90,8 +98,9 @@ class Link:
 
     def failure(self) -> MeeseeksError:
         """Why no node is at the other end, as the error that a caller gets."""
-        if self.state is LinkState.NOT_LET_IN and len(self.addresses) == 1:
-            return AuthenticationFailed(f"{self.address} does not let us in: {self.state.value}")
+        if len(self._refused) == len(self.addresses):
+            told = [f"{where} does not let us in: {why}" for where, why in self._refused.items()]
+            return AuthenticationFailed("; ".join(told))
         reasons = dict(self._why)
         if self.state is not LinkState.UNRESOLVED:
             reasons[self.address] = self.state.value
@@ -142,7 +151,9 @@ class Link:
         if pub_port == self._pub_port and self._sub is not None:
             return
         self._close_sub()
-        self._sub = sockets.subscriber(sockets.endpoint(self._host, pub_port))
+        self._sub = sockets.subscriber(
+            self._credentials.way.endpoint(self._host, pub_port, self.address.host), self._keys
+        )
         sockets.subscribe(self._sub, topic)
         self.poller.register(self._sub, sockets.POLLIN)
         self._pub_port = pub_port
@@ -153,7 +164,7 @@ class Link:
 
     def move_on(self, now: float) -> None:
         """Leave this connection; try the next address, or the same one again if it is the only one."""
-        if not self.ready:
+        if not self.ready and self.state is not LinkState.NOT_LET_IN:
             self._why[self.address] = self.state.value
         self.close()
         if not self._hosts:
@@ -177,6 +188,11 @@ class Link:
                 sockets.close(socket)
         self._monitor = self._dealer = None
 
+    def end(self) -> None:
+        """Close everything, for good."""
+        self.close()
+        self._credentials.way.close()
+
     # --- inside
 
     def _connect(self, now: float) -> None:
@@ -196,7 +212,9 @@ class Link:
         self._host = self._hosts.pop(0)
         self._tried += 1
         self.state = LinkState.CONNECTING
-        self._dealer, self._monitor = sockets.watched_dealer(sockets.endpoint(self._host, self.address.port))
+        self._keys = self._credentials.keys()
+        where = self._credentials.way.endpoint(self._host, self.address.port, self.address.host)
+        self._dealer, self._monitor = sockets.watched_dealer(where, self._keys)
         self.poller.register(self._dealer, sockets.POLLIN)
         self.poller.register(self._monitor, sockets.POLLIN)
 
@@ -206,28 +224,58 @@ class Link:
             self._hosts.clear()
             self.lives += 1
             self.refusals = 0
+            self._refused.clear()
             _log.info("connected to %s", self.address)
         elif word == "connected":
-            self.state = LinkState.ACCEPTED
-        elif word == "refused_handshake":
-            self.state = LinkState.NOT_LET_IN
-            self.close()
-            if len(self.addresses) > 1:
-                self.move_on(now)
-            else:
-                self.refusals += 1
-                self._retry_at = now + _HANDSHAKE_PAUSE
+            self.state, self._accepted_at = LinkState.ACCEPTED, now
+        elif word.startswith("refused"):
+            self._on_refused(word, now)
         elif word == "disconnected":
             if self.ready:
                 _log.warning("%s went away", self.describe())
                 self.lives += 1
                 self._since = now
                 self.state = LinkState.CONNECTING
+            elif self.state is LinkState.ACCEPTED:  # ZeroMQ does not tell every handshake that failed
+                self._on_refused("refused_handshake", now)
         elif self.state is not LinkState.READY:  # retried
             self.state, self.refusals = LinkState.REFUSED, 0
+            self._refused.pop(self.address, None)
             # A node that was there a moment ago may be restarting: it has its time before the next one is tried.
             if self._has_others and (not self.name or now >= self._since + _PATIENCE):
                 self.move_on(now)
+
+    def _on_refused(self, word: str, now: float) -> None:
+        failure = self._credentials.way.failure(self._host, self.address.port, self.address.host)
+        if failure is not None and not failure.reached:
+            self._on_unreachable(now)
+            return
+        if word == "refused_handshake" and failure is None and now - self._accepted_at >= _MUTE_FOR:
+            self.state = LinkState.ACCEPTED  # nobody refused: nobody said anything
+            self.close()
+            self._retry_at = now
+            return
+        self.state = LinkState.NOT_LET_IN
+        why = failure.why if failure is not None else self._credentials.why(word)
+        self._refused[self.address] = self._why[self.address] = why
+        self.close()
+        self._hosts.clear()  # the node was found: its other addresses would say the same
+        if len(self._refused) == len(self.addresses):
+            self.refusals += 1
+        if len(self.addresses) > 1:
+            self.move_on(now)
+        else:
+            self._retry_at = now + _HANDSHAKE_PAUSE
+
+    def _on_unreachable(self, now: float) -> None:
+        """TLS found nobody there: what ZeroMQ says itself where it connects straight."""
+        self.state, self.refusals = LinkState.REFUSED, 0
+        self._refused.pop(self.address, None)
+        self.close()
+        if self._has_others and (not self.name or now >= self._since + _PATIENCE):
+            self.move_on(now)
+        else:
+            self._retry_at = now + _PAUSE
 
     def _close_sub(self) -> None:
         if self._sub is not None:

@@ -12,7 +12,7 @@ import logging
 import time
 
 from meeseeks.core.effects import ALL, Beat, Snapshot, Update
-from meeseeks.errors import InvalidRequest, ProtocolError, RequestFailed, RequestTimeout
+from meeseeks.errors import AuthenticationFailed, InvalidRequest, ProtocolError, RequestFailed, RequestTimeout
 from meeseeks.wire import codec
 from meeseeks.wire.messages import SyncRequest
 
@@ -245,7 +245,9 @@ class Replica:
     def _on_delivered(self, batch: list[Write], call: Call) -> None:
         if call.error is None:
             self._cache.acknowledge(batch, call.result)
-        elif isinstance(call.error, (InvalidRequest, RequestFailed, ProtocolError)):
+        elif isinstance(call.error, (InvalidRequest, RequestFailed, ProtocolError)) or (
+            isinstance(call.error, AuthenticationFailed) and call.life is not None  # our role may not
+        ):
             self._cache.refuse(batch, call.error)
         else:
             _log.warning("%s of %d jobs will be repeated: %s", batch[0].kind, len(batch), call.error)

@@ -13,11 +13,13 @@ import msgspec
 
 from meeseeks.errors import InvalidRequest, NodeUnreachable
 
+from .credentials import Credentials
+
 __all__ = ["DEFAULT_PORT", "Address", "ClientSettings", "parse_address", "parse_environment"]
 
 DEFAULT_PORT = 13700
 _PORT_MAX = 65535
-_OPTIONS = ("address", "port", "timeout", "refresh", "poll", "expire", "set_global", "ssl")
+_OPTIONS = ("address", "port", "timeout", "refresh", "poll", "expire", "set_global", "ssl", "security")
 
 
 class Address(NamedTuple):
@@ -56,6 +58,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     refresh: float = 0.0
     poll: float = 10.0
     expire: float = 60.0
+    credentials: Credentials
 
     @classmethod
     def check(
@@ -82,7 +85,8 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest("address is an empty list: name at least one node")
         default = _port(port)
         addresses = tuple(dict.fromkeys(parse_address(each, default) for each in wanted))
-        return cls(addresses=addresses, **checked)
+        credentials = Credentials(cfg.get("security"), cfg.get("ssl"))
+        return cls(addresses=addresses, credentials=credentials, **checked)
 
 
 def parse_address(text: object, port: int = DEFAULT_PORT) -> Address:
@@ -131,6 +135,8 @@ def parse_environment(text: str) -> dict[str, Any]:
 def _value(key: str, text: str) -> Any:
     if key == "address":
         return text.split(",") if "," in text else text
+    if key.startswith(("ssl.", "security.")) and key not in ("ssl.verify", "ssl.options"):
+        return text  # a password may be a number
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -145,8 +151,6 @@ def _value(key: str, text: str) -> Any:
 
 def _check_options(cfg: Mapping[str, object], where: str = "") -> None:
     for key in cfg:
-        if key == "ssl":
-            raise InvalidRequest(f"{where}ssl comes with a later version: leave it out, and use a loopback address")
         if key not in _OPTIONS:
             near = difflib.get_close_matches(key, _OPTIONS, 1, 0.0)
             raise InvalidRequest(f"{where}Client option {key!r} is not known; the nearest is {near[0]!r}")

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from .check import Setting
-from .node_config import Listen, Logging, NodeConfig, Peer, Pool, Security, State, change, explain, load, to_dict
+from .node_config import (
+    Listen,
+    Logging,
+    NodeConfig,
+    Peer,
+    Pool,
+    Security,
+    State,
+    change,
+    explain,
+    load,
+    to_dict,
+    without_secrets,
+)
 
 __all__ = [
     "Listen",
@@ -18,4 +31,5 @@ __all__ = [
     "explain",
     "load",
     "to_dict",
+    "without_secrets",
 ]

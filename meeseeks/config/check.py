@@ -48,22 +48,12 @@ _REFUSED_KEYS: dict[str, dict[str, str]] = {
     "": {
         "user": "start the node as that user instead",
         "group": "start the node as that group instead",
-        "ssl": "TLS is not available in this version",
+        "ssl": "give it to listen and to nodes.NAME, or to defaults",
     },
-    "listen": {"ssl": "TLS is not available in this version"},
-    "nodes": {"ssl": "TLS is not available in this version"},
     "pools": {"plugin": "pool plugins are not available in this version"},
-    "security": {
-        "key": "keys are not available in this version",
-        "authorized": "keys are not available in this version",
-    },
 }
 """Keys that must not be passed over, since whoever writes them relies on them."""
 
-_LATER_VALUES: dict[KeyPath, tuple[str, ...]] = {
-    ("security", "mode"): ("curve", "tls", "ssl"),
-    ("state", "sync"): ("acks", "all", "os"),
-}
 _OLD_NAMES = {"pools": {"max_runtime": "runtime"}}
 _NAME = re.compile(r"(?!__)[^\s*/@]{1,255}")
 
@@ -193,8 +183,6 @@ class Check:
         try:
             return msgspec.convert(value, hint)
         except msgspec.ValidationError:
-            if isinstance(value, str) and value in _LATER_VALUES.get(path, ()):
-                raise self.error(path, f"{value!r} is not available in this version; use {_allowed(hint)}") from None
             raise self.error(path, f"must be {_allowed(hint)}, not {shown(value)}") from None
 
 

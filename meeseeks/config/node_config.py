@@ -17,7 +17,8 @@ import platformdirs
 from msgspec import Meta
 
 from meeseeks.core.settings import PoolSettings, Settings
-from meeseeks.errors import ConfigError
+from meeseeks.core.tls_options import check_tls
+from meeseeks.errors import ConfigError, InvalidRequest
 
 from .check import Check, Setting, declared, is_loopback, is_text
 from .text import DEFAULT_PORT, NAMED, Tree, parse_joins
@@ -34,8 +35,11 @@ __all__ = [
     "explain",
     "load",
     "to_dict",
+    "without_secrets",
 ]
 
+MASK = "***"
+"""What is shown in place of a secret."""
 _PUB_PORT_ABOVE = 10_000
 _LOST_AFTER = 300.0
 
@@ -56,7 +60,7 @@ class Logging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the node can be reached."""
 
-    address: Annotated[Text, Meta(description="The address to listen on. Anything but loopback needs security.")] = (
+    address: Annotated[Text, Meta(description="The address to listen on. Anything but loopback needs `security`.")] = (
         "localhost"
     )
     port: Annotated[Port, Meta(description="The port for requests; 0 takes free ones for this and `pub_port`.")] = (
@@ -68,16 +72,39 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     advertise: Annotated[
         Text | None, Meta(description="The host name or address that peers are told; by default what they see.")
     ] = None
+    ssl: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="TLS: `cert` and `key` (and its password `pass`) of this node, `cafile` or `capath` of those "
+            "whose certificates are let in, `verify` (required), `ciphers`, `options`. By default no TLS."
+        ),
+    ] = None
 
 
 class Security(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may connect."""
 
-    # CURVE, with keys that are made by themselves, comes next and will be the default. Until then a node is for
-    # loopback only, unless its user says that he knows what he does.
     mode: Annotated[
-        Literal["none"], Meta(description="`none`: whoever reaches the address may use the node and run jobs on it.")
-    ] = "none"
+        Literal["curve", "none"],
+        Meta(
+            description="`curve`: all is encrypted, and only those with a key are let in. `none`: whoever reaches "
+            "the address may use the node and run jobs on it."
+        ),
+    ] = "curve"
+    key: Annotated[
+        Text | None,
+        Meta(
+            description="The file of the mesh's key; by default the one that MEESEEKS_KEY names, or mesh.key in the "
+            "user's configuration folder, which the first node makes."
+        ),
+    ] = None
+    authorized: Annotated[
+        Text | None,
+        Meta(
+            description="A folder of files that let other keys in, each with a role; by default `authorized` beside "
+            "the mesh's key. It is read again when it changes."
+        ),
+    ] = None
     insecure: Annotated[
         bool, Meta(description="Allow `mode` none on an address that is not loopback. Anybody there may run jobs here.")
     ] = False
@@ -88,11 +115,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     dir: Annotated[
         Text | None,
-        Meta(description="The folder for output and sockets, its own; by default in the user's state folder."),
+        Meta(description="The folder for jobs, output and sockets, its own; by default in the user's state folder."),
     ] = None
     sync: Annotated[
-        Literal["memory"], Meta(description="What is forced to disk. `memory`: jobs are gone when the node ends.")
-    ] = "memory"
+        Literal["acks", "all", "os", "memory"],
+        Meta(
+            description="What is forced to disk. `acks`: whatever a client is told at once, the rest within a second; "
+            "`all`: every change at once; `os`: nothing, which survives a killed node but no power cut; `memory`: "
+            "there is no store, and jobs end with their node."
+        ),
+    ] = "acks"
     expire: Annotated[Seconds, Meta(description="An ended job is forgotten this many seconds after its end.")] = 86400.0
     timeout: Annotated[Seconds, Meta(description="A node that is silent for this many seconds is offline.")] = 15.0
     lost_after: Annotated[
@@ -118,6 +150,10 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)], Meta(description="The port that it takes requests on.")
     ] = DEFAULT_PORT
+    ssl: Annotated[
+        dict[str, Any] | None,
+        Meta(description="TLS to it: keys as in `listen.ssl`. `defaults.ssl` is for peers that are not named here."),
+    ] = None
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -190,6 +226,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         named = [(peer.address or name, peer.port) for name, peer in self.nodes.items() if name != self.name]
         return list(dict.fromkeys([*named, *self.joins]))
 
+    def peer_ssl(self) -> dict[tuple[str, int], dict[str, Any] | None]:
+        """The `ssl` of each node that was named, by (host, port)."""
+        return {(peer.address or name, peer.port): peer.ssl for name, peer in self.nodes.items()}
+
     def settings(self) -> Settings:
         """What the core needs of it."""
         return Settings(
@@ -252,6 +292,15 @@ def to_dict(config: NodeConfig) -> dict[str, Any]:
     return values
 
 
+def without_secrets(config: NodeConfig) -> dict[str, Any]:
+    """`to_dict` for everybody's eyes: passwords of key files are masked."""
+    values = to_dict(config)
+    for section in (values["listen"], values["defaults"], *values["nodes"].values()):
+        if section.get("ssl") and section["ssl"].get("pass"):
+            section["ssl"]["pass"] = MASK
+    return values
+
+
 def explain() -> list[Setting]:
     """Every setting: its key (`pools.NAME.slots`), what is allowed, its default and what it does."""
     return [setting for setting in declared(NodeConfig) if setting.key not in _NOT_KEYS]
@@ -267,9 +316,12 @@ def _checked(tree: Tree, joins: tuple[tuple[str, int], ...]) -> NodeConfig:
         for name in getattr(config, section):
             check.name((section, name), name)
     _check_times(check, config)
+    _check_ssl(check, config)
     _check_listen(check, config)
     state = msgspec.structs.replace(config.state, dir=_path(config.state.dir), history=_path(config.state.history))
-    return msgspec.structs.replace(config, state=state, joins=joins, warnings=tuple(check.warnings))
+    security = config.security
+    security = msgspec.structs.replace(security, key=_path(security.key), authorized=_path(security.authorized))
+    return msgspec.structs.replace(config, state=state, security=security, joins=joins, warnings=tuple(check.warnings))
 
 
 _HEARTBEAT_MIN = 0.05
@@ -290,22 +342,35 @@ def _check_times(check: Check, config: NodeConfig) -> None:
         )
 
 
+def _check_ssl(check: Check, config: NodeConfig) -> None:
+    named = [(("nodes", name, "ssl"), peer.ssl) for name, peer in config.nodes.items()]
+    for path, ssl in [(("listen", "ssl"), config.listen.ssl), *named]:
+        if ssl is not None:
+            try:
+                check_tls(ssl, ".".join(path))
+            except InvalidRequest as error:
+                origin = check.tree.origin(path)
+                raise ConfigError(f"{origin + ': ' if origin else ''}{error}") from error
+
+
 def _check_listen(check: Check, config: NodeConfig) -> None:
     listen = config.listen
     if config.pub_port > 65535:
         raise check.error(("listen", "port"), f"{listen.port} leaves no port 10000 above it: give listen.pub_port too")
     if config.pub_port == listen.port and listen.port:
         raise check.error(("listen", "pub_port"), f"must be another port than listen.port ({listen.port})")
-    if is_loopback(listen.address):
-        return
-    if config.security.insecure:
-        check.warnings.append(f"listen.address {listen.address} with security.mode none: anybody there may run jobs")
-    else:
+    is_mutual = listen.ssl is not None and check_tls(listen.ssl).verify in (None, "required")
+    if config.security.mode != "none" or is_mutual:
+        return  # nobody gets in without a key, or a certificate
+    if not is_loopback(listen.address) and not config.security.insecure:
         raise check.error(
             ("listen", "address"),
             f"{listen.address!r} is not loopback, and with security.mode none anybody who reaches it may run jobs: "
             "listen on localhost, or set security.insecure=true if only friends can reach it",
         )
+    check.warnings.append(
+        f"security.mode is none: whoever reaches {listen.address} may run commands as the user of this node"
+    )
 
 
 def _lost_after(state: State) -> float:

@@ -98,6 +98,8 @@ class Owner:
         """Do what the table says of a job that is assigned to this node and has not ended."""
         status = record.status
         if is_lost(record):
+            if record.spec.lost[:2] != (status.generation, status.epoch):
+                return  # a later assignment than this one was given up: there is nothing to refute, and no end to it
             record = self.ledger.advance(record, Event.REFUTE)
             status = record.status
         phase = phase_of(status)
@@ -314,7 +316,7 @@ class Owner:
         """Write an end, and what follows from it on this node."""
         record = self.ledger.advance(record, end, **facts)
         again = followup(record)
-        if again is not Event.RESTART and again is not Event.RETRY:
+        if again is None:
             return
         delay = again_delay(record.status.fail_count if again is Event.RETRY else record.status.start_count)
         self.ledger.ended.pop(record.spec.id, None)

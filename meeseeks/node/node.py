@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -25,9 +24,13 @@ from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Hello, Reply
 
+from .access import Access
+from .doors import Doors
+from .durability import Durability
 from .folder import StateFolder
 from .handlers import HANDLERS, LATER
 from .history import History
+from .line import Dialer
 from .output import OutputReader
 from .peers import Peers
 
@@ -72,34 +75,54 @@ class Node:
         self._config_jobs: list[Event] = []
         self._executor_lives = True
         self._executor_at = time.monotonic()  # when it was started, or is to be
-        self._folder = StateFolder(config.state_dir)
+        self._access = Access(config)
+        self._folder = StateFolder(config.state_dir, keep_output=config.state.sync != "memory")
+        self._durability = Durability(config, self._folder)
         self._poller = sockets.Poller()
-        self._router = sockets.router()
-        self._publisher = sockets.publisher()
-        self.port = sockets.bind(self._router, config.listen.address, config.listen.port)
-        self.pub_port = sockets.bind(self._publisher, config.listen.address, config.pub_port)
+        self._router = sockets.router(self._access.keys)
+        self._doors = Doors(config, self._access.on_turned_away)
+        self.port = self._doors.open("router", self._router, config.listen.port)
+        self._access.watch(self._router, self._poller)
+        self._publisher: sockets.Socket | None = None
+        self._prefixes: set[str] = set()  # what somebody has subscribed to
+        self.pub_port = config.pub_port
+        self._open_publisher(config.pub_port, first=True)
         self._endpoints = Endpoints(config.advertised, self.port, self.pub_port, meeseeks.__version__)
         self.state = NodeState(
-            config.settings(), uuid.uuid4().hex, time.monotonic(), time.time(), endpoints=self._endpoints
+            config.settings(),
+            self._durability.incarnation,
+            time.monotonic(),
+            time.time(),
+            endpoints=self._endpoints,
+            boot=self._durability.boot,
         )
         self.state.wanted_topics = set()
-        self._prefixes: set[str] = set()  # what somebody has subscribed to
-        self._executor = ExecutorHandle(self._folder.path, self.name, inline_output=config.state.inline_output)
+        self._executor = ExecutorHandle(
+            self._folder.path,
+            self.name,
+            inline_output=config.state.inline_output,
+            outlive=self._durability.outlives,
+        )
         self._spool = self._executor.spool
-        self._peers = Peers(self.state, self._poller, self.hello)
+        self._durability.restore(self.state, self._spool)
+        self._dialer = Dialer(self._access.keys, config)
+        self._peers = Peers(self.state, self._poller, self.hello, self._dialer)
         self._peers.set_fixed(config.peers())
         self.output = OutputReader(self.state, self._peers, self._spool)
         self._history = History(config.state.history)
         self._tick_at = 0.0
         self._turn_s_max = 0.0
-        for socket in (self._router, self._publisher, self._executor.socket):
+        for socket in (self._router, self._executor.socket, *self._access.sockets):
             self._poller.register(socket, sockets.POLLIN)
         self._poller.register(self._executor.pidfd, sockets.POLLIN)
 
     # --- life
 
-    def run(self, wakeup_fd: int, should_stop: Callable[[], bool]) -> None:
-        """Go round until `should_stop` says so; `wakeup_fd` becomes readable when it should be asked."""
+    def run(self, wakeup_fd: int, should_stop: Callable[[], bool], should_leave: Callable[[], bool]) -> None:
+        """Go round until one of them says so; `wakeup_fd` becomes readable when they should be asked.
+
+        A stop ends the jobs; after `should_leave` they go on, for the node that is started next on this state folder.
+        """
         self._poller.register(wakeup_fd, sockets.POLLIN)
         while not self._is_over():
             wait_s = max(0.0, min(self.state.next_turn_at, self._tick_at) - time.monotonic())
@@ -108,6 +131,9 @@ class Node:
             ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
             if wakeup_fd in ready:
                 os.read(wakeup_fd, 4096)
+            if should_leave() and self._stop_at is None:
+                self._leave()
+                return
             if should_stop() and self._stop_at is None:
                 log.info("stopping: no new jobs, ending those that run")
                 self._stop_at = time.monotonic() + _STOP_WITHIN
@@ -125,11 +151,24 @@ class Node:
         """End the executor, tell how its last jobs ended, and close everything."""
         self._executor_lives = False
         self._turn({}, self._executor.stop(timeout=1.0))
+        self._close()
+
+    def _leave(self) -> None:
+        """Close everything but the executor: the node that comes next with this state folder takes its jobs over."""
+        log.info("leaving: jobs go on, for the next program of this node")
+        self._executor.detach()
+        self._close()
+
+    def _close(self) -> None:
         self._peers.close()
         sockets.close(self._router, _LAST_WORDS_MS)
-        sockets.close(self._publisher, _LAST_WORDS_MS)
+        self._close_publisher()
+        self._doors.close()
+        self._dialer.close()
+        self._access.close()
         sockets.terminate(_LAST_WORDS_MS)
         self._history.close()
+        self._durability.close()
         self._folder.close()
 
     def _is_over(self) -> bool:
@@ -149,6 +188,7 @@ class Node:
         config_jobs, self._config_jobs = self._config_jobs, []
         if config_jobs:
             self.state.on_executor(config_jobs)
+        self._access.receive(ready)
         if self._router in ready:
             self._read_requests()
         self._peers.receive(ready)
@@ -156,6 +196,7 @@ class Node:
             self._read_subscriptions()
         self._tick(now)
         effects = self.state.finish()
+        self._durability.save(self.state, effects)
         self._carry_out(effects, now)
         self._turn_s_max = max(self._turn_s_max, time.monotonic() - now)
 
@@ -165,7 +206,12 @@ class Node:
             return
         self._tick_at = now + min(0.2, self.config.heartbeat)
         self._peers.tick(now)
+        if self._access.tick(now):
+            self._close_publisher()
+        if self._publisher is None:
+            self._open_publisher(self.pub_port)
         self.output.expire(now)
+        self._durability.tick(now)
         self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
         self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}
 
@@ -175,7 +221,9 @@ class Node:
         for jid in self.state.expired:
             self._spool.forget(jid)
         self.state.expired.clear()
-        orders = [order for order in effects.orders if not self._is_config_order(order)]
+        orders = self._durability.release(
+            [order for order in effects.orders if not self._is_config_order(order)]
+        )
         if orders and self._executor_lives:
             self._executor.send(orders)
         for update in effects.updates:
@@ -196,7 +244,8 @@ class Node:
             for half in self.state.halves(update):
                 self._broadcast(half)
             return
-        sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
+        if self._publisher is not None:
+            sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
 
     def _frame_of(self, reply: Reply) -> bytes:
         frame = codec.encode(reply)
@@ -207,24 +256,53 @@ class Node:
 
     # --- sockets
 
+    def _open_publisher(self, port: int, *, first: bool = False) -> None:
+        publisher = sockets.publisher(self._access.keys)
+        try:
+            self.pub_port = self._doors.open("publisher", publisher, port)
+        except InvalidRequest:
+            sockets.close(publisher)
+            if first:
+                raise
+            return  # the one that was closed has not let its port go yet: it is tried again
+        self._publisher = publisher
+        self._poller.register(publisher, sockets.POLLIN)
+        self._access.watch(publisher, self._poller)
+
+    def _close_publisher(self) -> None:
+        """End all subscriptions. Who may listen comes again and learns what it missed; a key that may not does not."""
+        if self._publisher is None:
+            return
+        self._poller.unregister(self._publisher)
+        sockets.close(self._publisher, _LAST_WORDS_MS)
+        self._access.unwatch(self._publisher, self._poller)
+        self._publisher = None
+        self._prefixes.clear()
+        self.state.wanted_topics = set()
+
     def _read_requests(self) -> None:
+        first = len(self.replies)
+        self._durability.watch(self.state)
         for _ in range(_DRAIN_MAX):
             received = sockets.receive_request(self._router)
             if received is None:
-                return
-            frames, host = received
-            if len(frames) >= 2:
-                self._on_request(frames[:-1], frames[-1], host)
+                break
+            if len(received.frames) >= 2:
+                self._on_request(received)
+        self._durability.save_asked(self.state, self.replies, first)
 
-    def _on_request(self, envelope: list[bytes], frame: bytes, host: str) -> None:
+    def _on_request(self, received: sockets.Received) -> None:
+        envelope, frame = received.frames[:-1], received.frames[-1]
         try:
             request = codec.decode_request(frame)
         except codec.BadRequest as error:
-            Asker(envelope, error.id, "", host, self).answer(error)
+            Asker(envelope, error.id, "", received.host, self).answer(error)
             return
         kind, data = next(iter(request.request.items()))
-        asker = Asker(envelope, request.id, kind, host, self)
+        asker = Asker(envelope, request.id, kind, received.host, self)
         try:
+            self._access.check(kind, data, received.user, self.state.table)
+            self._durability.check(kind)
             result = HANDLERS[kind](self, data, asker)
         except MeeseeksError as error:
             asker.answer(error)
@@ -236,6 +314,7 @@ class Node:
                 asker.answer(result)
 
     def _read_subscriptions(self) -> None:
+        assert self._publisher is not None
         while (frames := sockets.receive_nowait(self._publisher)) is not None:
             wanted, topic = frames[0][:1] == b"\x01", frames[0][1:].decode("ascii", "replace")
             (self._prefixes.add if wanted else self._prefixes.discard)(topic)
@@ -288,9 +367,10 @@ class Node:
             changed = configuration.change(self.config, patch)
             self.state.configure(changed.settings())
             self.config = changed
+            self._dialer.configure(changed)
             self._peers.set_fixed(changed.peers())
             log.info("configuration changed: %s", ", ".join(sorted(patch)))
-        return configuration.to_dict(self.config)
+        return configuration.without_secrets(self.config)
 
     def _is_config_order(self, order: Any) -> bool:
         """A job of the pool `__config` is carried out here, and reported as the executor would."""
@@ -306,4 +386,3 @@ class Node:
             Exited(key=order.key, rc=0 if error is None else 1, error=error, start_ts=now, end_ts=time.time())
         )
         return True
-

@@ -17,6 +17,8 @@ from meeseeks.errors import InvalidRequest, MeeseeksError, ProtocolError
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import Hello, Reply, Request, SyncRequest
 
+from .line import Dialer, Line
+
 __all__ = ["Peers"]
 
 log = logging.getLogger(__name__)
@@ -29,28 +31,16 @@ _DRAIN_MAX = 1000
 Answer = Callable[[Reply], None]
 
 
-class _Line:
-    """A DEALER to an address: before its node is known by name, and as part of a link afterwards."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-        self.dealer = sockets.dealer(sockets.endpoint(host, port))
-        self.subscriber: sockets.Socket | None = None
-        self.pub_port = 0
-        self.topic = ""
-        self.greeted_at = float("-inf")
-        self.dialled_at = float("-inf")
-
-
 class Peers:
     """All links of one node. It belongs to the node's loop, and never blocks it."""
 
-    def __init__(self, state: NodeState, poller: sockets.Poller, hello: Callable[[], Hello]) -> None:
+    def __init__(self, state: NodeState, poller: sockets.Poller, hello: Callable[[], Hello], dialer: Dialer) -> None:
         self._state = state
         self._poller = poller
         self._hello = hello
-        self._dials: dict[tuple[str, int], _Line] = {}
-        self._links: dict[str, _Line] = {}
+        self._dialer = dialer
+        self._dials: dict[tuple[str, int], Line] = {}
+        self._links: dict[str, Line] = {}
         self._answers: dict[int, tuple[float, Answer]] = {}
         self._number = count(1)
         self._fixed: set[tuple[str, int]] = set()
@@ -74,6 +64,8 @@ class Peers:
 
     def tick(self, now: float) -> None:
         """Dial, greet again those who do not know us, give up what has not been answered."""
+        for line in [*self._dials.values(), *self._links.values()]:
+            line.tend(now)
         for at in self._fixed - self._dials.keys():
             if self._known_as.get(at) not in self._links:
                 self._dial(at, now)
@@ -103,7 +95,7 @@ class Peers:
         elif isinstance(effect, Unlink):
             line = self._links.pop(effect.peer, None)
             if line is not None:
-                self._close(line)
+                line.close()
         else:
             try:
                 self._link(effect, now)
@@ -115,24 +107,18 @@ class Peers:
         at = (effect.host, effect.port)
         line = self._links.get(effect.peer)
         if line is not None and ((line.host, line.port) != at or line.pub_port != effect.pub_port):
-            self._close(self._links.pop(effect.peer))
+            self._links.pop(effect.peer).close()
             line = None
         if line is None:
             line = self._dials.pop(at, None) or self._open(*at, now)
-            line.pub_port = effect.pub_port
             try:
-                line.subscriber = sockets.subscriber(sockets.endpoint(effect.host, effect.pub_port))
+                line.listen(effect.pub_port)
             except MeeseeksError:
-                self._close(line)
+                line.close()
                 raise
-            self._poller.register(line.subscriber, sockets.POLLIN)
             self._links[effect.peer] = line
             log.info("linked to node %s at %s:%d", effect.peer, effect.host, effect.port)
-        if line.topic != effect.topic and line.subscriber is not None:
-            sockets.subscribe(line.subscriber, effect.topic)
-            if line.topic:
-                sockets.unsubscribe(line.subscriber, line.topic)
-            line.topic = effect.topic
+        line.follow(effect.topic)
 
     def sync(self, wanted: SyncWanted, now: float) -> None:
         """Ask a peer for what we missed. An answer that does not come is asked for again by the core."""
@@ -165,11 +151,11 @@ class Peers:
     def close(self) -> None:
         """Close all links."""
         for line in [*self._dials.values(), *self._links.values()]:
-            self._close(line)
+            line.close()
         self._dials.clear()
         self._links.clear()
 
-    def _read_replies(self, line: _Line) -> None:
+    def _read_replies(self, line: Line) -> None:
         for _ in range(_DRAIN_MAX):
             if (frames := sockets.receive_nowait(line.dealer)) is None:
                 return
@@ -183,7 +169,7 @@ class Peers:
             except Exception:  # the border: what one peer says must not take the node down
                 log.exception("an answer of %s:%d was not understood", line.host, line.port)
 
-    def _read_updates(self, line: _Line) -> None:
+    def _read_updates(self, line: Line) -> None:
         assert line.subscriber is not None
         for _ in range(_DRAIN_MAX):
             if (frames := sockets.receive_nowait(line.subscriber)) is None:
@@ -195,14 +181,14 @@ class Peers:
             except Exception:  # as above
                 log.exception("a broadcast of %s:%d was not understood", line.host, line.pub_port)
 
-    def _send(self, line: _Line, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
+    def _send(self, line: Line, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
         number = next(self._number)
         if not sockets.send_nowait(line.dealer, [codec.encode(Request(id=number, request={kind: data}))]):
             return False
         self._answers[number] = (deadline, answer)
         return True
 
-    def _greet(self, line: _Line, now: float) -> None:
+    def _greet(self, line: Line, now: float) -> None:
         if now - line.greeted_at < _GREET_EVERY:
             return
 
@@ -232,10 +218,10 @@ class Peers:
         if self._send(line, "hello", self._hello(), answered, now + 5.0):
             line.greeted_at = now
 
-    def _on_refused(self, line: _Line, reply: Reply) -> None:
+    def _on_refused(self, line: Line, reply: Reply) -> None:
         self._on_refusal(line, reply.error.message if reply.error is not None else "no reason given")
 
-    def _on_refusal(self, line: _Line, why: str) -> None:
+    def _on_refusal(self, line: Line, why: str) -> None:
         if why == self.refused:
             return  # it is asked every second: once is enough to say
         self.refused = why
@@ -249,20 +235,12 @@ class Peers:
                 self._complained_of[at] = str(error)
                 log.warning("can't dial %s:%d: %s", *at, error)
 
-    def _open(self, host: str, port: int, now: float) -> _Line:
-        line = _Line(host, port)
+    def _open(self, host: str, port: int, now: float) -> Line:
+        line = Line(host, port, self._dialer, self._poller)
         line.dialled_at = now
-        self._poller.register(line.dealer, sockets.POLLIN)
         return line
 
     def _drop_dial(self, at: tuple[str, int]) -> None:
         line = self._dials.pop(at, None)
         if line is not None:
-            self._close(line)
-
-    def _close(self, line: _Line) -> None:
-        self._poller.unregister(line.dealer)
-        sockets.close(line.dealer)
-        if line.subscriber is not None:
-            self._poller.unregister(line.subscriber)
-            sockets.close(line.subscriber)
+            line.close()

@@ -10,27 +10,36 @@ import contextlib
 import ipaddress
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 import zmq
 
 from meeseeks.errors import InvalidRequest, RequestFailed
 
+from .keys import Keys
 from .messages import MAX_MESSAGE_BYTES
+from .origin import host_of
 
 __all__ = [
     "POLLIN",
+    "ConnectionEvent",
     "Poller",
+    "Received",
     "Socket",
     "bind",
+    "bind_ipc",
     "close",
     "context",
-    "dealer",
     "endpoint",
     "ipc_dialer",
     "ipc_listener",
+    "listener_event",
+    "listener_monitor",
     "monitor",
     "monitor_event",
+    "new_keys",
     "pair",
+    "public_of",
     "publisher",
     "receive_nowait",
     "receive_request",
@@ -41,6 +50,8 @@ __all__ = [
     "terminate",
     "unsubscribe",
     "watched_dealer",
+    "watched_subscriber",
+    "zap_listener",
 ]
 
 Socket = zmq.Socket[bytes]
@@ -50,11 +61,49 @@ POLLIN: int = zmq.POLLIN
 _IPC_PATH_MAX = 107  # sun_path of Linux, less its final zero byte
 HIGH_WATER_MARK = 100_000
 """Messages queued for one peer before they are dropped. Drops are noticed by seq, and repaired by a sync."""
+_PUBLISHED_MAX = 10_000
+"""The same for one subscriber of broadcasts: one that never reads costs no more than these."""
+_MAX_SOCKETS = 16_384
+ZAP_DOMAIN = b"meeseeks"
+_ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks whom to let in: RFC 27
+_STOP_AFTER_REFUSAL = 0x2  # ZMQ_RECONNECT_STOP_HANDSHAKE_FAILED
+
+
+class Received(NamedTuple):
+    """A message of a ROUTER: its frames, the host that it came from, and the public key of its sender ('': none)."""
+
+    frames: list[bytes]
+    host: str
+    user: str
+
+
+class ConnectionEvent(NamedTuple):
+    """What happened at a listening socket: accepted, refused or disconnected; `fd` is 0 where it is not told."""
+
+    word: str
+    fd: int
+
+
+def new_keys() -> Keys:
+    """A new mesh key."""
+    public, secret = zmq.curve_keypair()
+    return Keys(public, secret, public)
+
+
+def public_of(secret: bytes) -> bytes:
+    """The public key that belongs to a secret one (Z85, 40 bytes); ValueError if it is none."""
+    try:
+        return zmq.curve_public(secret)
+    except (zmq.ZMQError, ValueError) as error:
+        raise ValueError("not a secret key in Z85") from error
 
 
 def context() -> zmq.Context[Socket]:
     """The one context of this process. Its sockets die with the process: nothing waits for unsent messages."""
-    return zmq.Context.instance()
+    found: zmq.Context[Socket] = zmq.Context.instance()
+    if found.get(zmq.MAX_SOCKETS) < _MAX_SOCKETS:
+        found.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)  # the default would be gone with some 250 peers
+    return found
 
 
 def terminate(linger_ms: int) -> None:
@@ -81,27 +130,44 @@ def bind(socket: Socket, host: str, port: int) -> int:
     return int(bound.rstrip(b"\0").rsplit(b":", 1)[1])
 
 
-def router() -> Socket:
-    """The request socket of a node."""
+def bind_ipc(socket: Socket, path: Path) -> None:
+    """Bind to a socket file, which must be in a folder that only its user may enter."""
+    try:
+        socket.bind(f"ipc://{path}")
+    except zmq.ZMQError as error:
+        raise InvalidRequest(f"can't listen on {path}: {error.strerror or error}") from error
+
+
+def router(keys: Keys | None = None) -> Socket:
+    """The request socket of a node. Without keys anybody may connect."""
     socket = _socket(zmq.ROUTER)
+    _guard(socket, keys)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else a reply to somebody who left vanishes without a trace
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects keeps its place instead of being mute
     return socket
 
 
-def publisher() -> Socket:
+def publisher(keys: Keys | None = None) -> Socket:
     """The broadcast socket of a node: XPUB, since it tells when a subscription arrives."""
     socket = _socket(zmq.XPUB)
+    _guard(socket, keys)
+    socket.setsockopt(zmq.SNDHWM, _PUBLISHED_MAX)
     # Every subscriber is answered with a heartbeat at once, so it sees at once whether it missed something.
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
     return socket
 
 
-def subscriber(to: str) -> Socket:
+def subscriber(to: str, keys: Keys | None) -> Socket:
     """A SUB that is connected to an endpoint and has no topic yet."""
     socket = _socket(zmq.SUB)
+    _show(socket, keys)
     _connect(socket, to)
     return socket
+
+
+def watched_subscriber(to: str, keys: Keys | None) -> tuple[Socket, Socket]:
+    """The same with its monitor. After a refused handshake it does not try again: make a new one then."""
+    return _watched(_socket(zmq.SUB), to, keys)
 
 
 def subscribe(socket: Socket, topic: str) -> None:
@@ -114,22 +180,37 @@ def unsubscribe(socket: Socket, topic: str) -> None:
     socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
 
 
-def dealer(to: str) -> Socket:
-    """A DEALER that is connected to a node's ROUTER."""
+def watched_dealer(to: str, keys: Keys | None) -> tuple[Socket, Socket]:
+    """A DEALER that is connected to a ROUTER, and its monitor. As above it must be made anew after a refusal."""
     socket = _socket(zmq.DEALER)
     # Without a connection messages stay with the caller, who has a deadline, instead of piling up in a pipe.
     socket.setsockopt(zmq.IMMEDIATE, 1)
-    _connect(socket, to)
-    return socket
+    return _watched(socket, to, keys)
 
 
-def watched_dealer(to: str) -> tuple[Socket, Socket]:
-    """A DEALER with its monitor, which is there before the connection begins and so misses nothing of it."""
-    socket = _socket(zmq.DEALER)
-    socket.setsockopt(zmq.IMMEDIATE, 1)  # as in `dealer`
-    watcher = monitor(socket)
-    _connect(socket, to)
+def _watched(socket: Socket, to: str, keys: Keys | None) -> tuple[Socket, Socket]:
+    _show(socket, keys)
+    # ZeroMQ repeats some refused handshakes without any pause, and gives others up for good: neither is wanted.
+    socket.setsockopt(zmq.RECONNECT_STOP, _STOP_AFTER_REFUSAL)
+    watcher = monitor(socket)  # before the connection begins: so it misses nothing of it
+    try:
+        _connect(socket, to)
+    except InvalidRequest:
+        watcher.close(linger=0)
+        raise
     return socket, watcher
+
+
+def zap_listener() -> Socket:
+    """Where libzmq asks whom to let in. It must be there before the sockets that it guards are bound."""
+    socket = context().socket(zmq.ROUTER)
+    socket.setsockopt(zmq.LINGER, 0)
+    try:
+        socket.bind(_ZAP_ENDPOINT)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        raise RequestFailed(f"this process has a node already: {error.strerror or error}") from error
+    return socket
 
 
 def pair(name: str, *, listen: bool) -> Socket:
@@ -186,17 +267,24 @@ def receive_nowait(socket: Socket) -> list[bytes] | None:
         return None
 
 
-def receive_request(socket: Socket) -> tuple[list[bytes], str] | None:
-    """The next message of a ROUTER as its frames, and the host that it came from ('' if that is not known)."""
+def receive_request(socket: Socket) -> Received | None:
+    """The next message of a ROUTER, and whom it is from."""
     try:
         frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
+    last = frames[-1]
+    host = _property(last, "Peer-Address")
+    if host.startswith("localhost:"):  # so libzmq says where the connection is ipc: TLS is in front of it
+        host = host_of(last.get(zmq.SRCFD))
+    return Received([frame.bytes for frame in frames], host, _property(last, "User-Id"))
+
+
+def _property(frame: zmq.Frame, name: str) -> str:
     try:
-        host = frames[-1].get("Peer-Address")
+        return str(frame.get(name))
     except zmq.ZMQError:
-        host = ""
-    return [frame.bytes for frame in frames], str(host)
+        return ""  # the connection has none
 
 
 def monitor(socket: Socket) -> Socket:
@@ -211,8 +299,28 @@ def monitor(socket: Socket) -> Socket:
     return socket.get_monitor_socket(events | failed)
 
 
+def listener_monitor(socket: Socket) -> Socket:
+    """A socket that tells who is turned away from a listening `socket`: read it with `listener_event`."""
+    return socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED)
+
+
+def listener_event(socket: Socket) -> ConnectionEvent | None:
+    """What happened at a listening socket next, or None."""
+    frames = receive_nowait(socket)
+    if frames is None:
+        return None
+    event, value = struct.unpack("=HI", frames[0])
+    if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        return ConnectionEvent("refused", 0)
+    return ConnectionEvent("accepted" if event == zmq.EVENT_ACCEPTED else "disconnected", value)
+
+
 def monitor_event(socket: Socket) -> str | None:
-    """What happened to a connection next: connected, ready, retried, disconnected, refused_handshake; or None."""
+    """What happened to a connection next, or None.
+
+    connected, ready, retried, disconnected; or why there is none: refused_key (our key is not known there),
+    refused_mechanism (one end encrypts, and the other does not), refused_handshake (the connection was cut).
+    """
     frames = receive_nowait(socket)
     if frames is None:
         return None
@@ -226,6 +334,8 @@ _MONITOR_WORDS = {
     zmq.EVENT_HANDSHAKE_SUCCEEDED: "ready",
     zmq.EVENT_CONNECT_RETRIED: "retried",
     zmq.EVENT_DISCONNECTED: "disconnected",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "refused_key",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "refused_mechanism",
 }
 
 
@@ -252,6 +362,26 @@ def _socket(kind: int) -> Socket:
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
     return socket
+
+
+def _guard(socket: Socket, keys: Keys | None) -> None:
+    """Encrypt what a listening socket says, and let nobody in who is not on the list."""
+    if keys is None:
+        return
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+    socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+    # Without this whoever knows the public key gets in where nobody answers to ZAP.
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def _show(socket: Socket, keys: Keys | None) -> None:
+    """Show our key to the node at the other end, which must have the one that we expect."""
+    if keys is None:
+        return
+    socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
 
 
 def _connect(socket: Socket, to: str) -> None:

@@ -34,7 +34,7 @@ WRONG = [
     (["conf", "name=x"], "name"),
     (["node", "nme=x"], "did you mean 'name'?"),
     (["node", "/no/such/file.toml"], "/no/such/file.toml"),
-    (["node", "listen.address=0.0.0.0"], "security.insecure"),
+    (["node", "listen.address=0.0.0.0", "security.mode=none"], "security.insecure"),
     (["--address", "a:b:c:d/e", "ls"], "address"),
 ]
 

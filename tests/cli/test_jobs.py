@@ -35,7 +35,10 @@ def test_every_option_of_sub_reaches_the_job(good, tmp_path):
     (info,) = good("get", "all", "--json").json
     wanted = {"node": "b", "tags": ["t1", "t2"], "retries": 2, "runtime": 90, "stdin": "in", "state": "done"}
     assert {key: info[key] for key in wanted} == wanted
-    assert info["config"]["env"]["WORD"] == "hello"
+    assert set(info["config"]["env"].values()) == {"***"}
+    (named,) = good("get", "all", "--json", "--env", "WORD").json
+    assert named["config"]["env"] == {**info["config"]["env"], "WORD": "hello"}
+    assert "hello" not in good("get", "all").out + good("ls", "id=all", "--json").out
     assert set(info["config"]["env"]) <= {"PATH", "HOME", "USER", "LANG", "WORD"}
 
 

@@ -12,6 +12,7 @@ import pytest
 from meeseeks import Client
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import ErrorInfo, Reply, Request
+from tests.support.curve import guard
 from tests.support.nodes import NodeProcess, mesh
 
 
@@ -24,7 +25,7 @@ class Stub:
         self._socket: sockets.Socket | None = None
 
     def open(self) -> Stub:
-        self._socket = sockets.router()
+        self._socket = guard(sockets.router())
         # The port of a ROUTER that was just closed may be taken for a moment, until its thread has let it go.
         deadline = time.monotonic() + 10
         while True:

@@ -11,6 +11,7 @@ from meeseeks import Client
 from meeseeks.core.effects import Beat, Snapshot, Update
 from meeseeks.core.record import Record, Spec, Status
 from meeseeks.wire import codec, sockets
+from tests.support.curve import guard
 from tests.support.wait import wait_until
 
 
@@ -24,7 +25,7 @@ class Publisher:
 
     def __init__(self, stub) -> None:
         self.stub = stub
-        self.socket = sockets.publisher()
+        self.socket = guard(sockets.publisher())
         self.port = sockets.bind(self.socket, "127.0.0.1", 0)
         self.incarnation = "one"
         self.syncs: list[dict] = []

@@ -122,7 +122,7 @@ def test_a_name_that_is_taken_is_refused(mesh_of: MeshOf, tmp_path: Path) -> Non
     twin = subprocess.run(
         [
             *(sys.executable, "-m", "meeseeks.node", "name=a", "listen.address=127.0.0.1", "listen.port=0"),
-            *("security.mode=none", f"state.dir={tmp_path / 'twin'}", "heartbeat=0.2", "--join", a.endpoint),
+            *(f"state.dir={tmp_path / 'twin'}", "heartbeat=0.2", "--join", a.endpoint),
         ],
         capture_output=True,
         text=True,

@@ -28,7 +28,6 @@ Shape = Literal["full", "line", "cycle"]
 DEFAULTS: dict[str, object] = {
     "listen.address": "127.0.0.1",
     "listen.port": 0,
-    "security.mode": "none",
     "state.timeout": 2,
     "state.lost_after": 6,
     "heartbeat": 0.2,
@@ -50,8 +49,17 @@ def live_nodes() -> dict[str, NodeProcess]:
 class NodeProcess:
     """One node in a process of its own. `config` is `key=value` in dotted keys; None leaves a default out."""
 
-    def __init__(self, folder: Path, name: str, config: Mapping[str, object] | None = None, *, join: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        config: Mapping[str, object] | None = None,
+        *,
+        join: str = "",
+        client: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = name
+        self.options = dict(client or {})
         self.folder = folder / name
         self.mark = uuid.uuid4().hex
         self.config = {**DEFAULTS, "name": name, "state.dir": self.folder / "state", **(config or {})}
@@ -189,8 +197,8 @@ class NodeProcess:
         return found[0]
 
     def client(self, **options: Any) -> meeseeks.Client:
-        """A Client of this node."""
-        return meeseeks.Client(self.address, self.port, **options)
+        """A Client of this node, with its `options`."""
+        return meeseeks.Client(self.address, self.port, **{**self.options, **options})
 
     def report(self, lines: int = 60) -> str:
         """The end of its log, for a failure's message."""
@@ -208,12 +216,13 @@ def mesh(
     *,
     shape: Shape = "full",
     per_node: Mapping[str, Mapping[str, object]] | None = None,
+    client: Mapping[str, Any] | None = None,
     **config: object,
 ) -> Iterator[list[NodeProcess]]:
     """`n` started and linked nodes a, b, c, …: all with all, in a line a–b–c, or in a cycle.
 
-    `config` is for all of them, `per_node` for those that it names. At the end every node that still runs must stop
-    cleanly; of one that was killed whatever it left is killed.
+    `config` is for all of them, `per_node` for those that it names, `client` are options of every Client of them.
+    At the end every node that still runs must stop cleanly; of one that was killed whatever it left is killed.
     """
     nodes: list[NodeProcess] = []
     with ExitStack() as stack:
@@ -223,10 +232,10 @@ def mesh(
             own = {**config, **(per_node or {}).get(name, {})}
             if shape == "full":
                 join = nodes[0].endpoint if nodes else ""
-                nodes.append(NodeProcess(folder, name, own, join=join))
+                nodes.append(NodeProcess(folder, name, own, join=join, client=client))
             else:
                 neighbours = [*nodes[-1:], *(nodes[:1] if shape == "cycle" and 2 <= i == n - 1 else [])]
-                nodes.append(NodeProcess(folder, name, {"discover": False, **_links(neighbours), **own}))
+                nodes.append(NodeProcess(folder, name, {"discover": False, **_links(neighbours), **own}, client=client))
             nodes[-1].start()
         try:
             wait_linked(nodes)

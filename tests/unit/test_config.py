@@ -28,7 +28,7 @@ ORIGINAL = {
 def flat(values, prefix=""):
     """The dotted keys of a configuration, with NAME for the names of nodes and pools."""
     for key, value in values.items():
-        if isinstance(value, dict) and prefix + key != "defaults":
+        if isinstance(value, dict) and key not in ("defaults", "ssl"):
             named = prefix + key in ("nodes", "pools")
             for name, below in value.items() if named else [("", value)]:
                 del name
@@ -216,21 +216,20 @@ WRONG = [
     ("name=", "name must be a non-empty text, not ''"),
     ("nodes.a*.port=1", "'a*' can't be used: a name has"),
     ("nodes.b.port=0", "nodes.b.port must be a whole number from 1 to 65535, not 0"),
-    ("nodes.b.ssl.verify=1", "nodes.b.ssl can't be set: TLS is not available in this version"),
-    ("listen.ssl.cert=x", "listen.ssl can't be set: TLS is not available in this version"),
+    ("nodes.b.ssl.verify=3", "nodes.b.ssl.verify must be none, optional or required, not 3"),
+    ("nodes.b.ssl.certs=x", "unknown nodes.b.ssl key 'certs'; did you mean 'cert'?"),
+    ("listen.ssl.cafle=x", "unknown listen.ssl key 'cafle'; did you mean 'cafile'?"),
+    ("listen.ssl.key=x", "listen.ssl.key is the private key of listen.ssl.cert"),
+    ("listen.ssl.pass=7", "listen.ssl.pass must be a non-empty text, not something else"),
+    ("listen.ssl=true", "listen.ssl must be a table of settings, not True"),
+    ("ssl.cert=x", "give it to listen and to nodes.NAME, or to defaults"),
     ("listen.port=65536", "listen.port must be a whole number from 0 to 65535, not 65536"),
     ("listen.port=http", "listen.port must be a whole number from 0 to 65535, not 'http'"),
     ("listen.port=60000", "listen.port 60000 leaves no port 10000 above it: give listen.pub_port too"),
     ("listen.pub_port=13700", "listen.pub_port must be another port than listen.port (13700)"),
-    ("listen.address=0.0.0.0", "listen.address '0.0.0.0' is not loopback, and with security.mode none anybody"),
-    ("listen.address=::", "listen on localhost, or set security.insecure=true"),
-    ("listen.address=example.org", "listen.address 'example.org' is not loopback"),
-    ("listen.address=*", "listen.address '*' is not loopback"),
-    ("security.mode=curve", "security.mode 'curve' is not available in this version; use 'none'"),
-    ("security.mode=x", "security.mode must be 'none', not 'x'"),
-    ("security.key=k", "security.key can't be set: keys are not available in this version"),
-    ("state.sync=acks", "state.sync 'acks' is not available in this version; use 'memory'"),
-    ("state.sync=never", "state.sync must be 'memory', not 'never'"),
+    ("security.mode=x", "security.mode must be 'curve' or 'none', not 'x'"),
+    ("security.keys=k", "did you mean 'key'?"),
+    ("state.sync=never", "state.sync must be 'acks', 'all', 'memory' or 'os', not 'never'"),
     ("state.lost_after=20", "state.lost_after must be at least twice state.timeout (15), not 20"),
     ("state.timeout=2", "state.timeout is wrong: three heartbeats (1 s each) must fit into state.timeout (2 s)"),
     ("heartbeat=10", "heartbeat is wrong: three heartbeats (10 s each) must fit into state.timeout (15 s)"),
@@ -298,9 +297,27 @@ def test_loopback_needs_no_word_about_security(address):
     assert config.load([], [f"listen.address={address}"]).warnings == ()
 
 
-def test_an_open_node_says_so():
-    found = config.load([], ["listen.address=0.0.0.0", "security.insecure=true"])
-    assert found.warnings == ("listen.address 0.0.0.0 with security.mode none: anybody there may run jobs",)
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "example.org", "*"])
+def test_what_others_reach_is_encrypted_or_refused(address):
+    assert config.load([], [f"listen.address={address}"]).warnings == ()
+    with pytest.raises(ConfigError) as refused:
+        config.load([], [f"listen.address={address}", "security.mode=none"])
+    assert f"listen.address '{address}' is not loopback, and with security.mode none anybody" in str(refused.value)
+    assert "set security.insecure=true" in str(refused.value)
+
+
+@pytest.mark.parametrize(("address", "more"), [("localhost", []), ("0.0.0.0", ["security.insecure=true"])])
+def test_an_open_node_says_so(address, more):
+    found = config.load([], [f"listen.address={address}", "security.mode=none", *more])
+    assert found.warnings == (
+        f"security.mode is none: whoever reaches {address} may run commands as the user of this node",
+    )
+
+
+def test_files_of_keys_are_paths():
+    found = config.load([], ["security.key=~/k", "security.authorized=a"]).security
+    assert found.key == str(Path("~/k").expanduser())
+    assert found.authorized == str(Path("a").absolute())
 
 
 def test_free_ports_are_free_for_both_sockets():

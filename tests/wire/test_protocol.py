@@ -9,6 +9,7 @@ import msgpack
 import pytest
 import zmq
 
+from tests.support.curve import show
 from tests.support.nodes import NodeProcess, mesh
 
 
@@ -18,6 +19,7 @@ class Raw:
     def __init__(self, node: NodeProcess) -> None:
         self._socket = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.linger = 0
+        show(self._socket)
         self._socket.connect(f"tcp://{node.address}:{node.port}")
 
     def send(self, message: Any) -> None:
@@ -107,6 +109,7 @@ def test_a_message_over_the_limit_closes_the_connection_and_nothing_else(raw: Ra
 def test_more_frames_than_one_are_an_envelope_that_comes_back(node: NodeProcess) -> None:
     socket = zmq.Context.instance().socket(zmq.REQ)
     socket.linger = 0
+    show(socket)
     socket.connect(f"tcp://{node.address}:{node.port}")
     try:
         socket.send(msgpack.packb({"v": 1, "id": 1, "request": {"pools": {}}}))
@@ -142,6 +145,7 @@ def test_a_subscriber_of_everything_that_leaves_takes_nothing_from_others(node: 
     try:
         for socket, topic in ((stays, b"own"), (leaves, b"")):
             socket.linger = 0
+            show(socket)
             socket.subscribe(topic)
             socket.connect(f"tcp://{node.address}:{node.pub_port}")
             assert socket.poll(10_000)

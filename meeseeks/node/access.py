@@ -1,0 +1,186 @@
+"""Who may do what at this node: the keys that it lets in, the role that each request needs, and who was turned away.
+
+It belongs to the node's loop. A connection is let in by its key once; what the key may do is looked up for each
+message, so a key that was taken off the list may do nothing more on the connections that it has.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from meeseeks.config import NodeConfig
+from meeseeks.config.check import is_loopback
+from meeseeks.core.placement import CONFIG_POOL
+from meeseeks.core.table import Table
+from meeseeks.errors import AuthenticationFailed, ConfigError
+from meeseeks.wire import sockets
+from meeseeks.wire.curve import Keyring, Zap, default_key_path, load_key, make_mesh_key
+from meeseeks.wire.keys import Keys, Role
+from meeseeks.wire.origin import host_of
+
+__all__ = ["REQUIRED", "Access", "mesh_keys"]
+
+log = logging.getLogger(__name__)
+
+REQUIRED: dict[str, Role] = {
+    "query": Role.READ,
+    "ls": Role.READ,
+    "nodes": Role.READ,
+    "pools": Role.READ,
+    "output": Role.READ,
+    "sync": Role.READ,  # the cache of a Client lives on it
+    "submit": Role.SUBMIT,
+    "submit_many": Role.SUBMIT,
+    "kill": Role.SUBMIT,
+    "config": Role.ADMIN,
+    "hello": Role.NODE,
+}
+"""The role that each request needs at least; one that is not named here needs ADMIN."""
+
+_LOOK_EVERY = 1.0
+_SAY_EVERY = 10.0
+_SAID_MAX = 1000
+_WORDS = {Role.READ: "read", Role.SUBMIT: "submit", Role.ADMIN: "admin", Role.NODE: "the mesh key itself"}
+
+
+def mesh_keys(config: NodeConfig) -> tuple[Keys, Path] | None:
+    """The mesh key and its file, made now if it is the user's own and not there yet; None where there is no security.
+
+    ConfigError if a file that was named is not there, or is none of a node.
+    """
+    security = config.security
+    if security.mode == "none":
+        return None
+    path = Path(security.key) if security.key else default_key_path()
+    keys = load_key(path) if security.key else make_mesh_key(path)
+    if keys is None:
+        raise ConfigError(
+            f"security.key {path} is not there: copy the mesh's key, or make one with 'mks keygen {path}'"
+        )
+    if not keys.is_mesh_key:
+        raise ConfigError(f"{path} is the key of a user: a node needs the mesh's own key")
+    return keys, path
+
+
+class Access:
+    """The guard of a node's sockets. Without keys (`security.mode` none) it lets everybody do everything."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        found = mesh_keys(config)
+        self.keys: Keys | None = None
+        self.sockets: list[sockets.Socket] = []
+        """What the loop waits for on behalf of this."""
+        self._said: dict[str, float] = {}
+        self._look_at = 0.0
+        # One that speaks another language is gone again so fast that its address can often not be read any more.
+        self._somebody = "a process of this machine" if is_loopback(config.listen.address) else "somebody"
+        self._monitors: dict[sockets.Socket, sockets.Socket] = {}  # of each listening socket
+        self._hosts: dict[tuple[sockets.Socket, int], str] = {}
+        if found is None:
+            return
+        self.keys, path = found
+        folder = Path(config.security.authorized) if config.security.authorized else path.parent / "authorized"
+        self._keyring = Keyring(self.keys, folder, log.warning)
+        self._zap = Zap(self._keyring, self._on_unknown_key)
+        self.sockets.append(self._zap.socket)
+
+    def watch(self, listener: sockets.Socket, poller: sockets.Poller) -> None:
+        """Say in the log who is turned away from a listening socket."""
+        monitor = self._monitors[listener] = sockets.listener_monitor(listener)
+        poller.register(monitor, sockets.POLLIN)
+
+    def unwatch(self, listener: sockets.Socket, poller: sockets.Poller) -> None:
+        """No more of it: it has been closed."""
+        monitor = self._monitors.pop(listener)
+        poller.unregister(monitor)
+        sockets.close(monitor)
+
+    def receive(self, ready: dict[Any, int]) -> None:
+        """Let in who may, and take in who was turned away."""
+        if self.keys is not None and self._zap.socket in ready:
+            self._zap.receive()
+        for monitor in self._monitors.values():
+            if monitor in ready:
+                self._read_monitor(monitor)
+
+    def tick(self, now: float) -> bool:
+        """Look from time to time whether the list has changed; whether a key was taken off it."""
+        if self.keys is None or now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_EVERY
+        self._keyring.refresh()
+        return bool(self._keyring.take_shut_out())
+
+    def check(self, kind: str, data: Any, user: str, table: Table) -> None:
+        """AuthenticationFailed if the key that a request came with may not ask for this."""
+        if self.keys is None:
+            return
+        role, needed = self._keyring.role_of(user), REQUIRED.get(kind, Role.ADMIN)
+        if role is None:
+            raise AuthenticationFailed("the key of this client is not authorized any more")
+        what = repr(kind)
+        if kind in ("submit", "submit_many") and role < Role.ADMIN and _touches_config(data, table):
+            needed, what = Role.ADMIN, f"{kind!r} of jobs for pool {CONFIG_POOL!r}"
+        if role < needed:
+            raise AuthenticationFailed(
+                f"the key of this client has the role {_WORDS[role]!r}, and {what} needs {_WORDS[needed]!r}"
+            )
+
+    def close(self) -> None:
+        """Close what is its own; the sockets that it watches are closed before."""
+        for monitor in self._monitors.values():
+            sockets.close(monitor)
+        if self.keys is not None:
+            self._zap.close()
+
+    # --- who was turned away
+
+    def on_turned_away(self, host: str, why: str) -> None:
+        """TLS came to nothing. Called by its thread."""
+        self._say(host, f"turned away {host or self._somebody}: {why}")
+
+    def _on_unknown_key(self, host: str, public: str) -> None:
+        self._say(host, f"turned away {host or self._somebody}: its key ({public or 'none'}) is not authorized here")
+
+    def _read_monitor(self, monitor: sockets.Socket) -> None:
+        refused = False
+        while (event := sockets.listener_event(monitor)) is not None:
+            if event.word == "accepted":
+                self._hosts[monitor, event.fd] = host_of(event.fd)
+            elif event.word == "refused":
+                refused = True  # who that was is told by the event that follows: its connection is closed
+            else:
+                host = self._hosts.pop((monitor, event.fd), "")
+                if refused:
+                    self._say(host, f"turned away {host or self._somebody}: {self._why()}")
+                refused = False
+
+    def _why(self) -> str:
+        if self.keys is None:
+            return "it encrypts, or is no client of ours, and security.mode is none here"
+        return "it has another mesh's key, does not encrypt, or is no client of ours"
+
+    def _say(self, host: str, text: str) -> None:
+        """One line for each host in a while: it may try again many times a second."""
+        now = time.monotonic()
+        if now - self._said.get(host, float("-inf")) < _SAY_EVERY:
+            return
+        if len(self._said) >= _SAID_MAX:
+            self._said.clear()
+        self._said[host] = now
+        log.warning("%s", text)
+
+
+def _touches_config(data: Any, table: Table) -> bool:
+    """Whether a submit makes or changes a job that is configuration for a node."""
+    for spec in data if isinstance(data, list) else [data]:
+        if not isinstance(spec, dict):
+            continue  # refused later, as no jobspec
+        jid = spec.get("id")
+        known = [table.get(one) for one in [jid, *table.group(jid)]] if isinstance(jid, str) else []
+        if spec.get("pool") == CONFIG_POOL or any(r is not None and r.spec.pool == CONFIG_POOL for r in known):
+            return True
+    return False

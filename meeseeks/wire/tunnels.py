@@ -1,0 +1,309 @@
+"""TLS around ZeroMQ, which has none: tunnels for its bytes, in a thread with an asyncio loop. Imported only if used.
+
+    DEALER, SUB ──ipc──▶ Forwarder ══TLS over TCP══▶ Terminator ──ipc──▶ ROUTER, XPUB
+
+The sockets behind a tunnel are on ipc in a folder that only its user may enter, never on TCP. A Forwarder waits longer
+after each failure, since ZeroMQ does not; it keeps the last failure, for whoever wonders why there is no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import itertools
+import logging
+import os
+import shutil
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from meeseeks.errors import InvalidRequest
+
+from .origin import tunnel_name
+from .tls import Failure, failure_of
+
+__all__ = ["Forwarder", "Terminator", "Tunnels"]
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_numbers = itertools.count(1)
+"""Of the connections that have come in: each has a name of its own."""
+
+_HANDSHAKE_S = 5.0
+_CONNECT_S = 10.0
+_CLOSE_S = 0.5
+_PAUSE_MIN, _PAUSE_MAX = 0.1, 5.0
+_CHUNK = 256 * 1024
+_BACKLOG = 1024
+_START_S = 10.0
+
+
+class Tunnels:
+    """All tunnels of a node or a Client, with their thread and their folder. Any thread may call its methods."""
+
+    def __init__(self) -> None:
+        base = os.environ.get("XDG_RUNTIME_DIR")
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="meeseeks-tls-", dir=base if base and Path(base).is_dir() else None)
+        )
+        self._numbers = itertools.count(1)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="meeseeks-tls", daemon=True)
+        self._thread.start()
+
+    def path(self) -> Path:
+        """A new place for a socket file."""
+        return self._folder / str(next(self._numbers))
+
+    def forward(self, host: str, port: int, name: str, context: ssl.SSLContext) -> Forwarder:
+        """A tunnel to a listener; `name` is the host name that its certificate must have."""
+        forwarder = Forwarder(self.path(), host, port, name, context)
+        self._call(forwarder.start())
+        return forwarder
+
+    def terminate(
+        self, host: str, port: int, path: Path, context: ssl.SSLContext, turned_away: Callable[[str, str], None]
+    ) -> Terminator:
+        """A tunnel's end on a TCP address, to the socket file `path`. InvalidRequest if the address can't be had."""
+        terminator = Terminator(_listener(host, port), path, context, turned_away)
+        self._call(terminator.start())
+        return terminator
+
+    def close(self) -> None:
+        """End all tunnels, and the thread."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_START_S)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        done: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return done.result(_START_S)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(asyncio.sleep(0))  # transports close a turn after they are told to
+            self._loop.close()
+
+
+class Forwarder:
+    """Listens on a socket file, and makes a TLS connection for each connection there."""
+
+    def __init__(self, path: Path, host: str, port: int, name: str, context: ssl.SSLContext) -> None:
+        self.path = path
+        self.failure: Failure | None = None
+        """Why the last connection failed; None once one works."""
+        self._to = (host, port)
+        self._name = name
+        self._context = context
+        self._pause = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen."""
+        listener = socket.socket(socket.AF_UNIX)
+        listener.setblocking(False)
+        listener.bind(str(self.path))
+        listener.listen(_BACKLOG)
+        _keep(self._tasks, _accept(listener, self._serve))
+        await asyncio.sleep(0)  # from then on it belongs to that task, which closes it
+
+    async def _serve(self, inner: socket.socket) -> None:
+        with inner:
+            try:
+                await asyncio.sleep(self._pause)
+                far = await asyncio.wait_for(self._connect(), _CONNECT_S)
+            except OSError as error:
+                self._failed(failure_of(error))
+                return
+            near = await asyncio.open_unix_connection(sock=inner, limit=_CHUNK)
+            await _pump(near, far, self._on_first, self._on_silent_end)
+
+    async def _connect(self) -> Streams:
+        return await asyncio.open_connection(
+            *self._to,
+            ssl=self._context,
+            server_hostname=self._name,
+            ssl_handshake_timeout=_HANDSHAKE_S,
+            limit=_CHUNK,
+        )
+
+    def _on_silent_end(self, error: OSError | None) -> None:
+        # With TLS 1.3 our certificate is judged only after our side of the handshake is over.
+        refusal = "it closed the connection at once: does it accept our certificate?"
+        self._failed(failure_of(error) if isinstance(error, ssl.SSLError) else Failure(reached=True, why=refusal))
+
+    def _on_first(self) -> None:
+        self.failure, self._pause = None, 0.0
+
+    def _failed(self, failure: Failure) -> None:
+        self.failure = failure
+        self._pause = min(_PAUSE_MAX, max(_PAUSE_MIN, 2 * self._pause))
+
+
+class Terminator:
+    """Listens on TCP, and connects who shows a certificate that is accepted to the socket file of a ROUTER or XPUB."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        path: Path,
+        context: ssl.SSLContext,
+        turned_away: Callable[[str, str], None],
+    ) -> None:
+        self.port: int = listener.getsockname()[1]
+        self.path = path
+        """Where connections go: it may be changed, and is used from the next connection on."""
+        self._listener = listener
+        self._context = context
+        self._turned_away = turned_away
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Take connections."""
+        _keep(self._tasks, _accept(self._listener, self._serve))
+        await asyncio.sleep(0)  # as above
+
+    async def _serve(self, outer: socket.socket) -> None:
+        host = ""
+        with outer:
+            try:
+                host = str(outer.getpeername()[0])
+                far = await self._secure(outer)
+            except OSError as error:
+                if not isinstance(error, ConnectionError):  # somebody who says nothing and leaves is not worth a line
+                    self._turned_away(host, f"TLS with it did not come about: {failure_of(error).why}")
+                return
+            try:
+                near = await self._connect_inner(host)
+            except OSError as error:
+                _log.error("the socket behind TLS is gone: %s", error)
+                await _close(far[1])
+                return
+            await _pump(near, far)
+
+    async def _secure(self, outer: socket.socket) -> Streams:
+        loop = asyncio.get_running_loop()
+        outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        outer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        reader = asyncio.StreamReader(limit=_CHUNK, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, outer, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_S
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def _connect_inner(self, host: str) -> Streams:
+        """Our end has a name that says from where the connection comes: `sockets.receive_request` reads it."""
+        inner = socket.socket(socket.AF_UNIX)
+        try:
+            inner.setblocking(False)
+            inner.bind(tunnel_name(next(_numbers), host))
+            await asyncio.get_running_loop().sock_connect(inner, str(self.path))
+            return await asyncio.open_unix_connection(sock=inner, limit=_CHUNK)
+        except BaseException:
+            inner.close()
+            raise
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, proto, _, at = socket.getaddrinfo(
+            "" if host == "*" else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise InvalidRequest(f"can't listen on {host}:{port}: {error.strerror or error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(at)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InvalidRequest(f"can't listen on {host}:{port}: {error.strerror or error}") from error
+    return listener
+
+
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    """Run it; the loop itself would forget a task that nobody holds."""
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
+    loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+    with listener:
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                _log.warning("a connection could not be taken: %s", error.strerror)
+                await asyncio.sleep(_PAUSE_MIN)
+                continue
+            _keep(tasks, serve(connection))
+
+
+async def _pump(
+    near: Streams,
+    far: Streams,
+    on_first: Callable[[], None] = lambda: None,
+    on_silent_end: Callable[[OSError | None], None] = lambda _error: None,
+) -> None:
+    """Carry bytes both ways until one side ends, and close both.
+
+    `on_first` hears of the first that comes from the far side, `on_silent_end` of an end before that, with its error.
+    """
+    heard = False
+    problem: OSError | None = None
+
+    async def out() -> None:
+        while piece := await near[0].read(_CHUNK):
+            far[1].write(piece)
+            await far[1].drain()
+
+    async def back() -> None:
+        nonlocal heard, problem
+        try:
+            while piece := await far[0].read(_CHUNK):
+                if not heard:
+                    heard = True
+                    on_first()
+                near[1].write(piece)
+                await near[1].drain()
+        except OSError as error:
+            problem = error
+
+    tasks = [asyncio.ensure_future(out()), asyncio.ensure_future(back())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not heard:  # what the far side says at the end tells why
+            await asyncio.wait(tasks[1:], timeout=_PAUSE_MIN)
+            on_silent_end(problem)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(_close(far[1]), _close(near[1]))
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await asyncio.wait_for(writer.wait_closed(), _CLOSE_S)
+    writer.transport.abort()

@@ -1,0 +1,101 @@
+"""Hostile input: a live node answers or drops it, lives, serves others and does not grow. `tools/fuzz` runs more."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgpack
+import pytest
+import zmq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meeseeks.core.effects import Snapshot
+from meeseeks.errors import ProtocolError
+from meeseeks.wire import codec
+from meeseeks.wire.messages import Hello, OutputWanted, SyncRequest
+from tests.support.curve import show
+from tests.support.fuzz import Fuzzer, bad_frame, bad_record, bad_value
+from tests.support.nodes import NodeProcess, mesh
+
+DECODERS = [codec.decode_request, codec.decode_reply, codec.decode_update, codec.decode_orders, codec.decode_events]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["v", "id", "request", "node"]), inner),
+    max_leaves=20,
+)
+
+
+@given(frame=st.binary() | VALUES.map(lambda value: msgpack.packb(value, unicode_errors="surrogatepass")))
+def test_bytes_are_a_message_or_a_protocol_error(frame):
+    for decode in DECODERS:
+        with contextlib.suppress(ProtocolError):
+            decode(frame)
+
+
+@given(data=VALUES)
+def test_values_are_a_message_or_a_protocol_error(data):
+    for kind in (Hello, SyncRequest, OutputWanted, Snapshot):
+        with contextlib.suppress(ProtocolError):
+            codec.convert(data, kind)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_mutants_are_a_message_or_a_protocol_error(seed):
+    rng = random.Random(seed)
+    update = {"node": "a", "incarnation": "1", "topic": "own", "prev": 0, "seq": 1, "records": [bad_record(rng)]}
+    for message in (update, {"v": 1, "id": 1, "request": {"sync": bad_value(rng)}}):
+        frame = bad_frame(rng, msgpack.packb(message, unicode_errors="surrogatepass"))
+        for decode in DECODERS:
+            with contextlib.suppress(ProtocolError):
+                decode(frame)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[NodeProcess]:
+    with mesh(tmp_path, 1) as (one,):
+        yield one
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_live_node_takes_it(node: NodeProcess, seed: int):
+    fuzzer = Fuzzer(node, seed)
+    try:
+        fuzzer.run(3000)
+    finally:
+        fuzzer.close()
+
+
+def test_two_thousand_who_say_nothing_and_one_who_never_reads(node: NodeProcess):
+    mute: list[socket.socket] = []
+    deaf = zmq.Context.instance().socket(zmq.SUB)
+    deaf.linger, deaf.rcvhwm = 0, 1
+    show(deaf)
+    deaf.subscribe(b"")
+    deaf.connect(f"tcp://{node.address}:{node.pub_port}")
+    try:
+        for i in range(2000):
+            mute.append(socket.create_connection((node.address, node.port if i % 2 else node.pub_port), 10))
+            if i % 4 == 0:
+                mute[-1].sendall(b"\xff\0\0\0\0\0\0\0\1\x7f")  # half a greeting
+        with node.client() as client:
+            specs = [{"pool": "p", "args": ["true"], "id": f"j{i}", "hold": True} for i in range(3000)]
+            client.submit_many(specs)
+            client.kill([spec["id"] for spec in specs])
+            client.submit(id="last", pool="p", args=["true"])
+            assert client.wait_for("last", 20)["last"]["state"] == "done"
+        assert node.running
+    finally:
+        deaf.close()
+        for one in mute:
+            one.close()
+
+
+def test_the_node_has_room_for_many_connections(node: NodeProcess):
+    limits = Path(f"/proc/{node.pid}/limits").read_text().splitlines()
+    soft, hard = next(line.split()[3:5] for line in limits if line.startswith("Max open files"))
+    assert soft == hard or int(soft) >= 65_536
