@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from meeseeks.core.lifecycle import is_over
-from meeseeks.core.record import END_STATES, NEW, Record, jobinfo, merge, view_state
+from meeseeks.core.record import END_STATES, KILLED, NEW, Record, jobinfo, merge, view_state
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
@@ -78,17 +78,19 @@ class Cache:
         """The jobinfo of each of these jobs that is there."""
         with self.lock:
             found = [
-                (jid, record, self._seqs.get(jid, 0), self._outputs.get(jid), self._is_unknown(jid))
+                (record, self._seqs.get(jid, 0), self._outputs.get(jid), self._is_unknown(jid), self._truth.get(jid))
                 for jid in jids
                 if (record := self._table.get(jid)) is not None
             ]
         told = {}
-        for jid, record, seq, output, unknown in found:
-            info = told[jid] = jobinfo(record, seq)
+        for record, seq, output, unknown, truth in found:
+            info = told[record.spec.id] = jobinfo(record, seq)
             if output is not None and output[0] == record.status.key:
                 info.update(output[1])
             if unknown:
                 info["state"] = "unknown"
+            elif info["state"] == KILLED and truth is not None and not is_final(truth):
+                info["active"] = True  # the kill is on its way: who knows what runs by now
         return told
 
     def select(self, filters: dict[str, Any]) -> list[str]:
@@ -100,12 +102,6 @@ class Cache:
         """Whether the id stands for the jobs of one submit to several nodes."""
         with self.lock:
             return bool(self._table.group(jid))
-
-    def over(self, jid: str) -> bool | None:
-        """Whether a job is over for good; None if it is not there."""
-        with self.lock:
-            record = self._table.get(jid)
-            return None if record is None else is_final(record)
 
     def keep_output(self, jid: str, info: Info) -> None:
         """Remember the output of an ended job, which was fetched because it is too large for a status."""
@@ -123,7 +119,7 @@ class Cache:
         """Call `watcher` when the job is over: at once if it is."""
         with self.lock:
             record = self._table.get(jid)
-            if record is not None and is_final(record):
+            if record is not None and self._is_over(record):
                 watcher(jid)
             else:
                 self._watchers.setdefault(jid, []).append(watcher)
@@ -346,9 +342,14 @@ class Cache:
         if watchers is None:
             return
         record = self._table.get(jid)
-        if record is not None and is_final(record):
+        if record is not None and self._is_over(record):
             for watcher in self._watchers.pop(jid):
                 watcher(jid)
+
+    def _is_over(self, shown: Record) -> bool:
+        """Whether a job is over, as it is shown, and as the node has it: a kill that is on its way ends nothing yet."""
+        truth = self._truth.get(shown.spec.id)
+        return is_final(shown) and (truth is None or is_final(truth))
 
     def _show(self, jid: str) -> None:
         """Show the node's record of a job with the writes on top; once there are none, the record itself."""

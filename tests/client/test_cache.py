@@ -107,6 +107,26 @@ def test_a_kill_shows_at_once_and_is_not_over_before_the_node_says_so(cache):
     assert told == ["j"]
 
 
+def test_a_job_that_is_killed_before_it_was_sent_is_not_over_before_the_node_says_so(cache):
+    told = []
+    submit(cache)
+    cache.kill(["j"])
+    cache.watch("j", told.append)
+    (made,) = deliver(cache)
+    # Between the two the job may have begun to run.
+    cache.acknowledge([made], {"j": {"seq": 1}})
+    cache.apply([record(status={"node": None})], 1)
+    cache.stand_at(1)
+    assert (cache.info("j")["state"], cache.info("j")["active"]) == ("killed", True)
+    assert not is_exited(cache.info("j"))
+    assert told == []
+    cache.acknowledge(deliver(cache), {"j": {"seq": 2}})
+    cache.apply([record(lamport=2, killed_generation=1, status={"rev": 1, "state": "killed"})], 2)
+    cache.stand_at(2)
+    assert (cache.info("j")["state"], cache.info("j")["active"]) == ("killed", False)
+    assert told == ["j"]
+
+
 def test_a_job_stands_once_in_a_batch_and_its_writes_keep_their_order(cache):
     cache.apply([record()], 1)
     submit(cache, hold=True)
