@@ -20,6 +20,7 @@ from meeseeks.core.record import END_STATES, KILLED, NEW, Record, jobinfo, merge
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
+from .settings import Place
 from .writes import Outbox, Write, check_change, overlaid, provisional, refused
 
 __all__ = ["Cache", "Info", "Watcher", "is_final"]
@@ -198,8 +199,8 @@ class Cache:
 
     # --- delivering, by the I/O thread
 
-    def next_batch(self, at: int, limit: int, limit_bytes: int) -> list[Write]:
-        """The next writes that go into one request to the address number `at`: of one kind, each job once."""
+    def next_batch(self, at: Place, limit: int, limit_bytes: int) -> list[Write]:
+        """The next writes that go into one request to the node at this place: of one kind, each job once."""
         with self.changed:
             done = [write for write in self._outbox if write.seq is None and self._is_done_already(write)]
             for write in done:
@@ -226,8 +227,8 @@ class Cache:
                 write.seq = info["seq"] if isinstance(info, dict) else 0
             self._settle(batch)
 
-    def retry(self, batch: list[Write], sent_to: int | None) -> None:
-        """No answer came: they are to be asked again, of the address that may have them by now, if there is one."""
+    def retry(self, batch: list[Write], sent_to: Place | None) -> None:
+        """No answer came: they are to be asked again, of the node that may have them by now, if there is one."""
         with self.lock:
             for write in batch:
                 write.asked = False

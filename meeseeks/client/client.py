@@ -16,7 +16,8 @@ from meeseeks.errors import InvalidRequest, RequestTimeout
 
 from .arguments import is_several, jobs_meant, lacks_output, ready_spec, requests_meant
 from .cache import Cache, Info
-from .channel import Call, Channel, Repeat
+from .call import Call, Repeat
+from .channel import Channel
 from .replica import Replica
 from .settings import DEFAULT_PORT, ClientSettings
 from .shared import SHARED

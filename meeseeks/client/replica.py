@@ -17,7 +17,8 @@ from meeseeks.wire import codec
 from meeseeks.wire.messages import SyncRequest
 
 from .cache import Cache
-from .channel import Call, Channel, Repeat
+from .call import Call, Repeat
+from .channel import Channel
 from .writes import Write
 
 __all__ = ["Replica"]
@@ -226,7 +227,7 @@ class Replica:
     def _deliver(self) -> None:
         if self._sent is not None:
             return
-        batch = self._cache.next_batch(self._channel.link.at, _BATCH, _BATCH_BYTES)
+        batch = self._cache.next_batch(self._channel.link.place, _BATCH, _BATCH_BYTES)
         if not batch:
             return
 

@@ -11,9 +11,12 @@ import pytest
 from meeseeks import InvalidRequest, RequestFailed
 from meeseeks.client.arguments import is_exited
 from meeseeks.client.cache import Cache, is_final
+from meeseeks.client.settings import Address, Place
 from meeseeks.core.record import Record, Spec, Status, jobinfo
 from tests.support.wait import wait_until
 
+A, B = Place(Address("a", 1), "10.0.0.1"), Place(Address("a", 1), "10.0.0.2")
+"""Two nodes behind one name."""
 RAW = msgspec.Raw(msgspec.msgpack.encode({}))
 
 
@@ -32,7 +35,7 @@ def submit(cache: Cache, jid: str = "j", **changes) -> dict:
     return cache.submit(jid, RAW, {"id": jid, **fields, **changes}, "a")
 
 
-def deliver(cache: Cache, at: int = 0) -> list:
+def deliver(cache: Cache, at: Place = A) -> list:
     return cache.next_batch(at, 100, 1000)
 
 
@@ -142,21 +145,37 @@ def test_a_job_stands_once_in_a_batch_and_its_writes_keep_their_order(cache):
 
 def test_what_one_node_may_have_goes_to_no_other(cache):
     submit(cache)
-    cache.retry(deliver(cache), 0)
-    assert deliver(cache, at=1) == []
+    cache.retry(deliver(cache), A)
+    assert deliver(cache, at=B) == []
     assert cache.info("j")["state"] == "unknown"
-    assert len(deliver(cache, at=0)) == 1
+    assert len(deliver(cache, at=A)) == 1
+
+
+def test_a_kill_and_a_change_may_go_to_any_node_and_a_rerun_may_not(cache):
+    cache.apply([record("k"), record("c"), record("r", status={"state": "done"})], 1)
+    cache.kill(["k"])
+    submit(cache, "c", tags=("x",))
+    submit(cache, "r", state="new")
+    while batch := deliver(cache):
+        cache.retry(batch, A)
+        for write in batch:
+            write.asked = True
+    for write in cache._outbox:
+        write.asked = False
+    again = [*deliver(cache, at=B), *deliver(cache, at=B), *deliver(cache, at=B)]
+    assert [write.jid for write in again] == ["k", "c"]
+    assert [write.jid for write in deliver(cache, at=A)] == ["r"]
 
 
 def test_what_was_not_sent_may_go_to_another_node(cache):
     submit(cache)
     cache.retry(deliver(cache), None)
-    assert len(deliver(cache, at=1)) == 1
+    assert len(deliver(cache, at=B)) == 1
 
 
 def test_a_job_that_shows_up_elsewhere_needs_no_answer(cache):
     submit(cache)
-    cache.retry(deliver(cache), 0)
+    cache.retry(deliver(cache), A)
     cache.apply([record()], 7)
     cache.stand_at(7)
     assert cache.unsettled() == []
@@ -167,7 +186,7 @@ def test_a_rerun_that_can_be_seen_is_not_asked_for_again(cache):
     cache.apply([record(status={"state": "done", "rev": 3})], 1)
     submit(cache, state="new")
     assert cache.info("j")["state"] == "new"
-    cache.retry(deliver(cache), 0)
+    cache.retry(deliver(cache), A)
     cache.apply([record(lamport=2, generation=2, status={"generation": 2, "state": "done"})], 2)
     assert deliver(cache) == []
     assert cache.last_serial() == 0
@@ -177,7 +196,7 @@ def test_a_rerun_that_can_be_seen_is_not_asked_for_again(cache):
 def test_a_rerun_that_can_not_be_seen_is_asked_for_again(cache):
     cache.apply([record(status={"state": "done", "rev": 3})], 1)
     submit(cache, state="new")
-    cache.retry(deliver(cache), 0)
+    cache.retry(deliver(cache), A)
     assert len(deliver(cache)) == 1
 
 
@@ -300,7 +319,7 @@ def test_eight_threads_write_while_one_delivers(cache):
     def node() -> None:
         seq = 0
         while not done.is_set() or cache.unsettled():
-            batch = cache.next_batch(0, 50, 10**6)
+            batch = cache.next_batch(A, 50, 10**6)
             seq += 1
             cache.apply([record(write.jid) for write in batch], seq)
             cache.acknowledge(batch, {write.jid: {"seq": seq} for write in batch})
