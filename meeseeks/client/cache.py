@@ -21,17 +21,16 @@ from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
 from .settings import Place
-from .writes import Outbox, Write, check_change, overlaid, provisional, refused
+from .watchers import UNKNOWN_FOR, Watcher, Watchers
+from .writes import UNKNOWN, Outbox, Write, check_change, overlaid, provisional, refused
 
-__all__ = ["Cache", "Info", "Watcher", "is_final"]
+__all__ = ["Cache", "Info", "is_final"]
 
 _log = logging.getLogger(__name__)
 
 Info = dict[str, Any]
-Watcher = Callable[[str], None]
-"""Called once with a job's id when the job is over; under the cache's lock, so it only notes that."""
-
 _EXPIRE_BATCH = 1000
+_STRAYS = 1000
 _OUTPUTS_KEPT = 1000
 
 
@@ -59,9 +58,8 @@ class Cache:
         self._seqs: dict[str, int] = {}
         self._truth: dict[str, Record] = {}  # the node's record of jobs that are shown otherwise
         self._outbox = Outbox()
-        self._watchers: dict[str, list[Watcher]] = {}
-        self._missing: set[str] = set()
-        self._vanished: dict[str, int] = {}  # jobs that a node forgot -> full checks since then
+        self._watchers = Watchers()
+        self._vanished: dict[str, float] = {}  # jobs that are here and unknown to the node -> since when
         self._outputs: dict[str, tuple[object, Info]] = {}
         self._applied = 0
 
@@ -89,7 +87,7 @@ class Cache:
             if output is not None and output[0] == record.status.key:
                 info.update(output[1])
             if unknown:
-                info["state"] = "unknown"
+                info["state"] = UNKNOWN
             elif info["state"] == KILLED and truth is not None and not is_final(truth):
                 info["active"] = True  # the kill is on its way: who knows what runs by now
         return told
@@ -97,7 +95,14 @@ class Cache:
     def select(self, filters: dict[str, Any]) -> list[str]:
         """The ids of the jobs that match; InvalidRequest for an unknown filter."""
         with self.lock:
-            return self._table.select(filters)
+            found, wanted = self._table.select(filters), filters.get("state")
+            if wanted is None:
+                return found
+            doubtful = {jid for jid in (*self._vanished, *self._outbox.in_doubt()) if self._is_unknown(jid)}
+            if wanted != UNKNOWN:
+                return [jid for jid in found if jid not in doubtful]
+            rest = {key: value for key, value in filters.items() if key != "state"}
+            return [jid for jid in self._table.select(rest) if jid in doubtful]
 
     def is_group(self, jid: str) -> bool:
         """Whether the id stands for the jobs of one submit to several nodes."""
@@ -123,16 +128,12 @@ class Cache:
             if record is not None and self._is_over(record):
                 watcher(jid)
             else:
-                self._watchers.setdefault(jid, []).append(watcher)
+                self._watchers.add(jid, watcher)
 
     def unwatch(self, jid: str, watcher: Watcher) -> None:
         """Forget a watcher, if it is still there."""
         with self.lock:
-            left = [other for other in self._watchers.get(jid, ()) if other is not watcher]
-            if left:
-                self._watchers[jid] = left
-            else:
-                self._watchers.pop(jid, None)
+            self._watchers.remove(jid, watcher)
 
     def wait_until(self, ready: Callable[[], bool], deadline: float, check: Callable[[], None]) -> bool:
         """Wait until `ready()` (called under the lock); False at the deadline. `check` raises if nothing will come."""
@@ -267,8 +268,34 @@ class Cache:
         if write.jid in self._truth:
             self._show(write.jid)
 
+    def strays(self, here: Place, apart_from: set[Place]) -> dict[Place, list[Write]]:
+        """New jobs that nodes other than `here` may have, to be asked for there; not of the nodes in `apart_from`."""
+        found: dict[Place, list[Write]] = {}
+        with self.lock:
+            for write in self._outbox:
+                at = write.sent_to
+                if not write.fresh or write.seq is not None or write.asked or at is None or at == here:
+                    continue
+                if at not in apart_from and len(found.setdefault(at, [])) < _STRAYS:
+                    found[at].append(write)
+            for batch in found.values():
+                for write in batch:
+                    write.asked = True
+        return {at: batch for at, batch in found.items() if batch}
+
     def _is_unknown(self, jid: str) -> bool:
-        return any(write.fresh and write.sent_to is not None and not write.asked for write in self._outbox.of(jid))
+        """Whether nobody can say how a job is: a node that is not reached may have made it, or has it for itself."""
+        if jid in self._vanished:
+            return self._is_elsewhere(jid)
+        return any(write.happens_once and write.sent_to and write.seq is None for write in self._outbox.of(jid))
+
+    def _is_elsewhere(self, jid: str) -> bool:
+        """Of a job that our node does not know: whether the node that took it is away, and may have it."""
+        record = self._table.get(jid)
+        if record is None or is_final(record):
+            return False
+        status = (self.nodes or {}).get(record.spec.submit_node)
+        return status is None or not status["online"]
 
     # --- what the node tells, by the I/O thread
 
@@ -310,7 +337,9 @@ class Cache:
         """
         with self.lock:
             gone = [record.spec.id for record in self._table if record.spec.id not in jids]
-            self._vanished = {jid: 0 for jid in gone if not any(write.fresh for write in self._outbox.of(jid))}
+            untold = {write.jid for write in self._outbox if write.fresh and write.seq is None}
+            now = time.monotonic()
+            self._vanished = {jid: self._vanished.get(jid, now) for jid in gone if jid not in untold}
 
     def upkeep(self) -> None:
         """Forget jobs that ended more than `expire` ago."""
@@ -319,19 +348,17 @@ class Cache:
                 if jid not in self._outbox:
                     self._drop(jid)
 
-    def find_missing(self) -> None:
-        """Forget what has been unknown to the node at two calls in a row, and tell those who wait for it."""
+    def find_missing(self, now: float) -> None:
+        """Forget what has been unknown to the node for a while, and tell those who wait for it.
+
+        Not what a node that is away may have: that reads 'unknown', and is waited for.
+        """
         with self.lock:
-            for jid, looks in list(self._vanished.items()):
-                self._vanished[jid] = looks + 1
-                if looks:
+            for jid, since in list(self._vanished.items()):
+                if now - since >= UNKNOWN_FOR and not self._is_elsewhere(jid):
                     self._drop(jid)
-            missing = {jid for jid in self._watchers if jid not in self._table}
-            for jid in missing & self._missing:
+            for jid in self._watchers.tell_missing(self._table.__contains__, now):
                 _log.warning("job %s is not known any more", jid)
-                for watcher in self._watchers.pop(jid):
-                    watcher(jid)
-            self._missing = missing - self._missing
 
     def _is_old(self, record: Record, before: float | None) -> bool:
         if before is None or record.spec.id in self._watchers or record.spec.id in self._outbox:
@@ -339,13 +366,8 @@ class Cache:
         return is_final(record) and record.status.ts < before
 
     def _tell(self, jid: str) -> None:
-        watchers = self._watchers.get(jid)
-        if watchers is None:
-            return
-        record = self._table.get(jid)
-        if record is not None and self._is_over(record):
-            for watcher in self._watchers.pop(jid):
-                watcher(jid)
+        if jid in self._watchers and (record := self._table.get(jid)) is not None and self._is_over(record):
+            self._watchers.tell(jid)
 
     def _is_over(self, shown: Record) -> bool:
         """Whether a job is over, as it is shown, and as the node has it: a kill that is on its way ends nothing yet."""

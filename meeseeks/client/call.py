@@ -6,13 +6,13 @@ import enum
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from meeseeks.errors import MeeseeksError
 
 from .settings import Place
 
-__all__ = ["Call", "Repeat"]
+__all__ = ["Call", "Guest", "Repeat"]
 
 
 class Repeat(enum.Enum):
@@ -51,3 +51,22 @@ class Call:
         self.error: MeeseeksError | None = None
         self.ended = threading.Event()
         self.callback: Callable[[Call], None] | None = None
+
+
+class Guest(Protocol):
+    """What else the I/O thread serves: the replica of the node's table, where a Client has a cache."""
+
+    def on_tick(self, now: float) -> float:
+        """Do what is due; returns when it wants to be called again."""
+
+    def on_ready(self, now: float) -> None:
+        """A connection was made: nothing that was asked on an earlier one will be answered."""
+
+    def on_update(self, frame: bytes, now: float) -> None:
+        """A broadcast of the node."""
+
+    def has_unsent(self) -> bool:
+        """Whether something must still be delivered before the channel may close."""
+
+    def on_end(self) -> None:
+        """The channel is closed."""

@@ -17,7 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from meeseeks.errors import (
     ClientClosed,
@@ -31,12 +31,12 @@ from meeseeks.errors import (
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Reply, Request
 
-from .call import Call, Repeat
+from .call import Call, Guest, Repeat
 from .credentials import Credentials
 from .link import Link
-from .settings import Address
+from .settings import Address, Place
 
-__all__ = ["Channel", "Guest"]
+__all__ = ["Channel"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,22 +49,6 @@ _GRACE = 2.0
 """Seconds beyond its deadline that a caller waits for the loop to say how its request ended."""
 
 _live: weakref.WeakSet[Channel] = weakref.WeakSet()
-
-
-class Guest(Protocol):
-    """What else the I/O thread serves: the replica of the node's table, where a Client has a cache."""
-
-    def on_tick(self, now: float) -> float:
-        """Do what is due; returns when it wants to be called again."""
-
-    def on_ready(self, now: float) -> None:
-        """A connection was made: nothing that was asked on an earlier one will be answered."""
-
-    def on_update(self, frame: bytes, now: float) -> None:
-        """A broadcast of the node."""
-
-    def has_unsent(self) -> bool:
-        """Whether something must still be delivered before the channel may close."""
 
 
 class Channel:
@@ -121,12 +105,16 @@ class Channel:
         repeat: Repeat = Repeat.ANYWHERE,
         timeout: float | None = None,
         callback: Callable[[Call], None] | None = None,
+        sent_to: Place | None = None,
     ) -> Call:
-        """Hand a request in without waiting. `callback` runs in the I/O thread when it has ended."""
+        """Hand a request in without waiting. `callback` runs in the I/O thread when it has ended.
+
+        `sent_to`: the node that may have it already, which is the only one to get it (with SAME_NODE).
+        """
         call_id = next(self._ids)
         frame = self.encode(kind, payload, call_id)
         call = Call(call_id, kind, frame, self.timeout if timeout is None else timeout, repeat)
-        call.callback = callback
+        call.callback, call.sent_to = callback, sent_to
         if threading.current_thread() is not self._thread:  # which goes on delivering while it is being closed
             self.check_open()
         self._incoming.append(call)
@@ -215,6 +203,8 @@ class Channel:
         return not unsent or time.monotonic() >= self._close_by
 
     def _end(self) -> None:
+        if self._guest is not None:
+            self._guest.on_end()
         self.link.end()
         why = f"was closed by a defect of its own: {self._broken}" if self._broken else "is closed"
         for call in [*self._calls.values(), *self._incoming]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from meeseeks.core.effects import ALL, Beat, Snapshot, Update
 from meeseeks.errors import AuthenticationFailed, InvalidRequest, ProtocolError, RequestFailed, RequestTimeout
@@ -19,6 +20,8 @@ from meeseeks.wire.messages import SyncRequest
 from .cache import Cache
 from .call import Call, Repeat
 from .channel import Channel
+from .courier import Courier
+from .settings import Place
 from .writes import Write
 
 __all__ = ["Replica"]
@@ -39,8 +42,11 @@ _BUFFERED = 10_000
 class Replica:
     """Stands at a seq of one life (incarnation) of one node."""
 
-    def __init__(self, channel: Channel, cache: Cache, refresh: float, poll: float) -> None:
+    def __init__(
+        self, channel: Channel, cache: Cache, refresh: float, poll: float, channel_to: Callable[[Place], Channel]
+    ) -> None:
         self._channel = channel
+        self._courier = Courier(cache, channel_to)
         self._cache = cache
         self._refresh = refresh
         self._poll = poll
@@ -76,10 +82,11 @@ class Replica:
             if wanted or not self._current or now >= self._check_at or now - self._heard_at >= self._patience():
                 if now >= self._check_at:
                     self._check_at, self._views_due = now + self._poll, True
-                    self._cache.find_missing()
+                    self._cache.find_missing(now)
                 self._sync()
         if self._channel.link.ready and self._current:
             self._deliver()
+            self._courier.tick(self._channel.link.place, now)
             self._ask_for_views(now)
         return min(self._upkeep_at, self._views_at if self._views_due else self._upkeep_at)
 
@@ -110,6 +117,10 @@ class Replica:
     def has_unsent(self) -> bool:
         """Whether a write has not been acknowledged yet."""
         return bool(self._cache.unsettled())
+
+    def on_end(self) -> None:
+        """The channel is closed."""
+        self._courier.end()
 
     # --- following
 

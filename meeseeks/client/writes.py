@@ -13,7 +13,10 @@ from meeseeks.errors import InvalidRequest
 
 from .settings import Place
 
-__all__ = ["Outbox", "Write", "check_change", "overlaid", "provisional", "refused"]
+__all__ = ["UNKNOWN", "Outbox", "Write", "check_change", "overlaid", "provisional", "refused"]
+
+UNKNOWN = "unknown"
+"""The state of a job that nobody who can be asked knows of, and that a node which can't be asked may have."""
 
 _serials = itertools.count(1)
 
@@ -88,6 +91,10 @@ class Outbox:
     def of(self, jid: str) -> Sequence[Write]:
         """The writes to one job, oldest first."""
         return self._of_job.get(jid, ())
+
+    def in_doubt(self) -> Iterator[str]:
+        """The ids of the jobs with writes that a node may have, and has not answered."""
+        return (write.jid for write in self._writes.values() if write.sent_to is not None and write.seq is None)
 
     def add(self, write: Write) -> None:
         """Put a write at the end."""

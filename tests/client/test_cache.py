@@ -12,6 +12,7 @@ from meeseeks import InvalidRequest, RequestFailed
 from meeseeks.client.arguments import is_exited
 from meeseeks.client.cache import Cache, is_final
 from meeseeks.client.settings import Address, Place
+from meeseeks.client.watchers import UNKNOWN_FOR
 from meeseeks.core.record import Record, Spec, Status, jobinfo
 from tests.support.wait import wait_until
 
@@ -213,14 +214,33 @@ def test_what_the_node_forgot_goes_unless_it_comes_back_or_was_never_told(cache)
     cache.watch("old", told.append)
     submit(cache, "unsent")
     cache.keep_only({"kept"})
-    cache.find_missing()
+    now = time.monotonic()
+    cache.nodes = {"a": {"online": True}}
+    cache.find_missing(now)
     assert told == []
     cache.apply([record("back", status={"rev": 1})], 2)
-    cache.find_missing()
+    cache.find_missing(now + UNKNOWN_FOR + 1)
     assert sorted(cache.select({})) == ["back", "kept", "unsent"]
-    cache.find_missing()
-    cache.find_missing()
+    assert told == []
+    cache.find_missing(now + 2 * UNKNOWN_FOR + 2)
     assert told == ["old"]
+
+
+def test_what_a_node_that_is_away_may_have_reads_unknown_and_is_waited_for(cache):
+    told = []
+    cache.apply([record("its"), record("ended", status={"state": "done"})], 1)
+    cache.watch("its", told.append)
+    cache.keep_only(set())
+    cache.nodes = {"a": {"online": False}}
+    now = time.monotonic()
+    for later in (0, 10, 20):
+        cache.find_missing(now + later)
+    assert cache.infos(["its", "ended"]).keys() == {"its"}
+    assert cache.info("its")["state"] == "unknown"
+    assert (cache.select({"state": "unknown"}), cache.select({"state": "new"})) == (["its"], [])
+    assert told == []
+    cache.apply([record("its", status={"rev": 1, "state": "done"})], 2)
+    assert told == ["its"]
 
 
 def test_a_kill_waits_until_a_node_that_came_back_empty_knows_the_job_again(cache):
@@ -286,7 +306,7 @@ def test_the_books_of_a_cache_are_as_long_as_its_list_of_jobs():
     def left() -> dict[str, int]:
         cache.upkeep()
         books = {name: book for name, book in vars(cache).items() if isinstance(book, (dict, set))}
-        return {name: len(book) for name, book in books.items() if book}
+        return {name: len(book) for name, book in {**books, "_table": cache._table}.items() if book}
 
     wait_until(lambda: not left(), describe=left)
 
@@ -304,12 +324,13 @@ def test_a_watcher_is_told_once_and_only_for_its_job(cache):
     cache.unwatch("k", told.append)
 
 
-def test_a_job_that_nobody_knows_any_more_is_told_after_two_looks(cache):
+def test_a_job_that_nobody_knows_is_told_after_a_while(cache):
     told = []
     cache.watch("j", told.append)
-    cache.find_missing()
+    for seconds in (100.0, 100.1, 100.2):
+        cache.find_missing(seconds)
     assert told == []
-    cache.find_missing()
+    cache.find_missing(100.0 + UNKNOWN_FOR)
     assert told == ["j"]
 
 

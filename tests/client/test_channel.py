@@ -286,6 +286,14 @@ def test_a_change_may_go_to_the_next_node(stub, other_stub):
         assert change.result() == {"j": {}}
 
 
+def test_a_wait_ends_by_its_own_deadline_although_the_node_is_silent(stub):
+    with Client("127.0.0.1", stub.port, timeout=20) as client:
+        began = time.monotonic()
+        with pytest.raises(RequestTimeout, match=f"0 of 1 jobs were over in time; .*127.0.0.1:{stub.port} did not"):
+            client.wait_for("x", 0.3)
+        assert time.monotonic() - began < 5
+
+
 def test_too_large_a_request_is_refused_before_it_is_sent(stub):
     with Client("127.0.0.1", stub.port) as client:
         with pytest.raises(InvalidRequest, match="bytes"):
