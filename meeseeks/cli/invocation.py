@@ -63,9 +63,9 @@ def _check_reachable(address: Any, port: Any) -> None:
     """NodeUnreachable if each of the addresses refuses a connection. Of anything else the Client knows more to say."""
     import socket
 
-    from meeseeks.client.settings import parse_address
+    from meeseeks.client.settings import parse_addresses
 
-    named = [parse_address(each, port) for each in (address if isinstance(address, list) else [address])]
+    named = parse_addresses(address, port)
     for each in named:
         for host in each.resolve():
             try:
@@ -88,10 +88,10 @@ def address_option(command: F) -> F:
     """`--address`."""
     return click.option(
         "--address",
-        metavar="HOST[:PORT]",
+        metavar="HOST[:PORT][,...]",
         expose_value=False,
         callback=_store,
-        help="The node to ask; default: the one in MEESEEKS_CONF, or localhost:13700.",
+        help="The node to ask, or several, used in turn when one is gone; default: MEESEEKS_CONF, or localhost:13700.",
     )(command)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from meeseeks.core.record import END_STATES, KILLED, NEW
 from meeseeks.errors import InvalidRequest
 
-from .channel import Repeat
+from .call import Repeat
 
 __all__ = ["is_exited", "is_several", "jobs_meant", "lacks_output", "ready_spec", "requests_meant"]
 
@@ -37,8 +37,11 @@ def ready_spec(jobspec: Mapping[str, Any]) -> tuple[dict[str, Any], Repeat]:
         spec["id"] = uuid.uuid4().hex
         if spec.get("state") == NEW:
             del spec["state"]  # a new job is new: said twice, it would rerun a job that had ended in between
-    # Rerunning is no state but an act: whether it was carried out can't be told from a job that has ended again.
-    return spec, Repeat.NEVER if spec.get("state") == NEW else Repeat.SAME_NODE
+    if spec.get("state") == NEW:
+        # Rerunning is no state but an act: whether it was carried out can't be told from a job that has ended again.
+        return spec, Repeat.NEVER
+    is_change = spec.get("pool") is None or spec.get("args") is None  # it can make no job
+    return spec, Repeat.ANYWHERE if is_change else Repeat.SAME_NODE
 
 
 def jobs_meant(method: str, jids: object, filters: dict[str, Any]) -> str | list[str] | dict[str, Any]:

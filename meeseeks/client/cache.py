@@ -16,21 +16,21 @@ from typing import Any
 import msgspec
 
 from meeseeks.core.lifecycle import is_over
-from meeseeks.core.record import END_STATES, NEW, Record, jobinfo, merge, view_state
+from meeseeks.core.record import END_STATES, KILLED, NEW, Record, jobinfo, merge, view_state
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
-from .writes import Outbox, Write, check_change, overlaid, provisional, refused
+from .settings import Place
+from .watchers import UNKNOWN_FOR, Watcher, Watchers
+from .writes import UNKNOWN, Outbox, Write, check_change, overlaid, provisional, refused
 
-__all__ = ["Cache", "Info", "Watcher", "is_final"]
+__all__ = ["Cache", "Info", "is_final"]
 
 _log = logging.getLogger(__name__)
 
 Info = dict[str, Any]
-Watcher = Callable[[str], None]
-"""Called once with a job's id when the job is over; under the cache's lock, so it only notes that."""
-
 _EXPIRE_BATCH = 1000
+_STRAYS = 1000
 _OUTPUTS_KEPT = 1000
 
 
@@ -58,9 +58,8 @@ class Cache:
         self._seqs: dict[str, int] = {}
         self._truth: dict[str, Record] = {}  # the node's record of jobs that are shown otherwise
         self._outbox = Outbox()
-        self._watchers: dict[str, list[Watcher]] = {}
-        self._missing: set[str] = set()
-        self._vanished: dict[str, int] = {}  # jobs that a node forgot -> full checks since then
+        self._watchers = Watchers()
+        self._vanished: dict[str, float] = {}  # jobs that are here and unknown to the node -> since when
         self._outputs: dict[str, tuple[object, Info]] = {}
         self._applied = 0
 
@@ -78,34 +77,37 @@ class Cache:
         """The jobinfo of each of these jobs that is there."""
         with self.lock:
             found = [
-                (jid, record, self._seqs.get(jid, 0), self._outputs.get(jid), self._is_unknown(jid))
+                (record, self._seqs.get(jid, 0), self._outputs.get(jid), self._is_unknown(jid), self._truth.get(jid))
                 for jid in jids
                 if (record := self._table.get(jid)) is not None
             ]
         told = {}
-        for jid, record, seq, output, unknown in found:
-            info = told[jid] = jobinfo(record, seq)
+        for record, seq, output, unknown, truth in found:
+            info = told[record.spec.id] = jobinfo(record, seq)
             if output is not None and output[0] == record.status.key:
                 info.update(output[1])
             if unknown:
-                info["state"] = "unknown"
+                info["state"] = UNKNOWN
+            elif info["state"] == KILLED and truth is not None and not is_final(truth):
+                info["active"] = True  # the kill is on its way: who knows what runs by now
         return told
 
     def select(self, filters: dict[str, Any]) -> list[str]:
         """The ids of the jobs that match; InvalidRequest for an unknown filter."""
         with self.lock:
-            return self._table.select(filters)
+            found, wanted = self._table.select(filters), filters.get("state")
+            if wanted is None:
+                return found
+            doubtful = {jid for jid in (*self._vanished, *self._outbox.in_doubt()) if self._is_unknown(jid)}
+            if wanted != UNKNOWN:
+                return [jid for jid in found if jid not in doubtful]
+            rest = {key: value for key, value in filters.items() if key != "state"}
+            return [jid for jid in self._table.select(rest) if jid in doubtful]
 
     def is_group(self, jid: str) -> bool:
         """Whether the id stands for the jobs of one submit to several nodes."""
         with self.lock:
             return bool(self._table.group(jid))
-
-    def over(self, jid: str) -> bool | None:
-        """Whether a job is over for good; None if it is not there."""
-        with self.lock:
-            record = self._table.get(jid)
-            return None if record is None else is_final(record)
 
     def keep_output(self, jid: str, info: Info) -> None:
         """Remember the output of an ended job, which was fetched because it is too large for a status."""
@@ -123,19 +125,15 @@ class Cache:
         """Call `watcher` when the job is over: at once if it is."""
         with self.lock:
             record = self._table.get(jid)
-            if record is not None and is_final(record):
+            if record is not None and self._is_over(record):
                 watcher(jid)
             else:
-                self._watchers.setdefault(jid, []).append(watcher)
+                self._watchers.add(jid, watcher)
 
     def unwatch(self, jid: str, watcher: Watcher) -> None:
         """Forget a watcher, if it is still there."""
         with self.lock:
-            left = [other for other in self._watchers.get(jid, ()) if other is not watcher]
-            if left:
-                self._watchers[jid] = left
-            else:
-                self._watchers.pop(jid, None)
+            self._watchers.remove(jid, watcher)
 
     def wait_until(self, ready: Callable[[], bool], deadline: float, check: Callable[[], None]) -> bool:
         """Wait until `ready()` (called under the lock); False at the deadline. `check` raises if nothing will come."""
@@ -202,8 +200,8 @@ class Cache:
 
     # --- delivering, by the I/O thread
 
-    def next_batch(self, at: int, limit: int, limit_bytes: int) -> list[Write]:
-        """The next writes that go into one request to the address number `at`: of one kind, each job once."""
+    def next_batch(self, at: Place, limit: int, limit_bytes: int) -> list[Write]:
+        """The next writes that go into one request to the node at this place: of one kind, each job once."""
         with self.changed:
             done = [write for write in self._outbox if write.seq is None and self._is_done_already(write)]
             for write in done:
@@ -230,8 +228,8 @@ class Cache:
                 write.seq = info["seq"] if isinstance(info, dict) else 0
             self._settle(batch)
 
-    def retry(self, batch: list[Write], sent_to: int | None) -> None:
-        """No answer came: they are to be asked again, of the address that may have them by now, if there is one."""
+    def retry(self, batch: list[Write], sent_to: Place | None) -> None:
+        """No answer came: they are to be asked again, of the node that may have them by now, if there is one."""
         with self.lock:
             for write in batch:
                 write.asked = False
@@ -270,8 +268,34 @@ class Cache:
         if write.jid in self._truth:
             self._show(write.jid)
 
+    def strays(self, here: Place, apart_from: set[Place]) -> dict[Place, list[Write]]:
+        """New jobs that nodes other than `here` may have, to be asked for there; not of the nodes in `apart_from`."""
+        found: dict[Place, list[Write]] = {}
+        with self.lock:
+            for write in self._outbox:
+                at = write.sent_to
+                if not write.fresh or write.seq is not None or write.asked or at is None or at == here:
+                    continue
+                if at not in apart_from and len(found.setdefault(at, [])) < _STRAYS:
+                    found[at].append(write)
+            for batch in found.values():
+                for write in batch:
+                    write.asked = True
+        return {at: batch for at, batch in found.items() if batch}
+
     def _is_unknown(self, jid: str) -> bool:
-        return any(write.fresh and write.sent_to is not None and not write.asked for write in self._outbox.of(jid))
+        """Whether nobody can say how a job is: a node that is not reached may have made it, or has it for itself."""
+        if jid in self._vanished:
+            return self._is_elsewhere(jid)
+        return any(write.happens_once and write.sent_to and write.seq is None for write in self._outbox.of(jid))
+
+    def _is_elsewhere(self, jid: str) -> bool:
+        """Of a job that our node does not know: whether the node that took it is away, and may have it."""
+        record = self._table.get(jid)
+        if record is None or is_final(record):
+            return False
+        status = (self.nodes or {}).get(record.spec.submit_node)
+        return status is None or not status["online"]
 
     # --- what the node tells, by the I/O thread
 
@@ -288,6 +312,8 @@ class Cache:
                     self._show(jid)
                 elif jid in self._table or not self._is_old(record, old_before):
                     self._table.apply(record, now)
+                else:
+                    continue
                 self._seqs[jid] = seq
                 for write in self._outbox.of(jid):
                     # Whichever node it was sent to, the job is there: that is as good as the answer.
@@ -311,7 +337,9 @@ class Cache:
         """
         with self.lock:
             gone = [record.spec.id for record in self._table if record.spec.id not in jids]
-            self._vanished = {jid: 0 for jid in gone if not any(write.fresh for write in self._outbox.of(jid))}
+            untold = {write.jid for write in self._outbox if write.fresh and write.seq is None}
+            now = time.monotonic()
+            self._vanished = {jid: self._vanished.get(jid, now) for jid in gone if jid not in untold}
 
     def upkeep(self) -> None:
         """Forget jobs that ended more than `expire` ago."""
@@ -320,19 +348,17 @@ class Cache:
                 if jid not in self._outbox:
                     self._drop(jid)
 
-    def find_missing(self) -> None:
-        """Forget what has been unknown to the node at two calls in a row, and tell those who wait for it."""
+    def find_missing(self, now: float) -> None:
+        """Forget what has been unknown to the node for a while, and tell those who wait for it.
+
+        Not what a node that is away may have: that reads 'unknown', and is waited for.
+        """
         with self.lock:
-            for jid, looks in list(self._vanished.items()):
-                self._vanished[jid] = looks + 1
-                if looks:
+            for jid, since in list(self._vanished.items()):
+                if now - since >= UNKNOWN_FOR and not self._is_elsewhere(jid):
                     self._drop(jid)
-            missing = {jid for jid in self._watchers if jid not in self._table}
-            for jid in missing & self._missing:
+            for jid in self._watchers.tell_missing(self._table.__contains__, now):
                 _log.warning("job %s is not known any more", jid)
-                for watcher in self._watchers.pop(jid):
-                    watcher(jid)
-            self._missing = missing - self._missing
 
     def _is_old(self, record: Record, before: float | None) -> bool:
         if before is None or record.spec.id in self._watchers or record.spec.id in self._outbox:
@@ -340,13 +366,13 @@ class Cache:
         return is_final(record) and record.status.ts < before
 
     def _tell(self, jid: str) -> None:
-        watchers = self._watchers.get(jid)
-        if watchers is None:
-            return
-        record = self._table.get(jid)
-        if record is not None and is_final(record):
-            for watcher in self._watchers.pop(jid):
-                watcher(jid)
+        if jid in self._watchers and (record := self._table.get(jid)) is not None and self._is_over(record):
+            self._watchers.tell(jid)
+
+    def _is_over(self, shown: Record) -> bool:
+        """Whether a job is over, as it is shown, and as the node has it: a kill that is on its way ends nothing yet."""
+        truth = self._truth.get(shown.spec.id)
+        return is_final(shown) and (truth is None or is_final(truth))
 
     def _show(self, jid: str) -> None:
         """Show the node's record of a job with the writes on top; once there are none, the record itself."""

@@ -8,7 +8,6 @@ loop: a deque, whose ends are safe to use at the same time, and a pipe that wake
 from __future__ import annotations
 
 import atexit
-import enum
 import itertools
 import logging
 import math
@@ -18,7 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from meeseeks.errors import (
     ClientClosed,
@@ -32,11 +31,12 @@ from meeseeks.errors import (
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Reply, Request
 
+from .call import Call, Guest, Repeat
 from .credentials import Credentials
 from .link import Link
-from .settings import Address
+from .settings import Address, Place
 
-__all__ = ["Call", "Channel", "Guest", "Repeat"]
+__all__ = ["Channel"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,66 +51,24 @@ _GRACE = 2.0
 _live: weakref.WeakSet[Channel] = weakref.WeakSet()
 
 
-class Repeat(enum.Enum):
-    """What becomes of a request that was sent on a connection that broke before the answer."""
-
-    ANYWHERE = "it is sent again, to whichever node is connected then: a question, or a kill"
-    SAME_NODE = "it is sent again, but only to the node that may have it already: a submit"
-    NEVER = "it fails: a second one would not mean the same"
-    THIS_LIFE = "it fails, sent or not: the guest looks anew once there is a connection again"
-
-
-class Call:
-    """One request on its way. Made by any thread, ended once by the I/O thread."""
-
-    __slots__ = (
-        "callback",
-        "deadline",
-        "ended",
-        "error",
-        "frame",
-        "id",
-        "kind",
-        "life",
-        "repeat",
-        "result",
-        "sent_to",
-        "timeout",
-    )
-
-    def __init__(self, call_id: int, kind: str, frame: bytes, timeout: float, repeat: Repeat) -> None:
-        self.id, self.kind, self.frame, self.timeout, self.repeat = call_id, kind, frame, timeout, repeat
-        self.deadline = time.monotonic() + timeout
-        self.life: int | None = None  # of the connection that it was sent on; None: not sent, or to be sent again
-        self.sent_to: int | None = None  # the address that may have it
-        self.result: Any = None
-        self.error: MeeseeksError | None = None
-        self.ended = threading.Event()
-        self.callback: Callable[[Call], None] | None = None
-
-
-class Guest(Protocol):
-    """What else the I/O thread serves: the replica of the node's table, where a Client has a cache."""
-
-    def on_tick(self, now: float) -> float:
-        """Do what is due; returns when it wants to be called again."""
-
-    def on_ready(self, now: float) -> None:
-        """A connection was made: nothing that was asked on an earlier one will be answered."""
-
-    def on_update(self, frame: bytes, now: float) -> None:
-        """A broadcast of the node."""
-
-    def has_unsent(self) -> bool:
-        """Whether something must still be delivered before the channel may close."""
-
-
 class Channel:
-    """Requests to one node of a list, by one daemon thread. All public methods may be called by any thread."""
+    """Requests to one node of a list, by one daemon thread. All public methods may be called by any thread.
 
-    def __init__(self, addresses: Sequence[Address], timeout: float, credentials: Credentials | None = None) -> None:
-        self.link = Link(addresses, credentials)
+    With several addresses a node that leaves a request unanswered for half of `timeout`, and says nothing else
+    meanwhile, is taken for gone: there is time left then to ask the next one.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        timeout: float,
+        credentials: Credentials | None = None,
+        host: str | None = None,
+    ) -> None:
+        self.link = Link(addresses, credentials, host)
         self.timeout = timeout
+        self._silence = timeout / 2.0
+        self._mute_since: float | None = None  # the node owes an answer, and has said nothing since
         self._ids = itertools.count(1)
         self._incoming: deque[Call] = deque()
         self._calls: dict[int, Call] = {}
@@ -147,12 +105,16 @@ class Channel:
         repeat: Repeat = Repeat.ANYWHERE,
         timeout: float | None = None,
         callback: Callable[[Call], None] | None = None,
+        sent_to: Place | None = None,
     ) -> Call:
-        """Hand a request in without waiting. `callback` runs in the I/O thread when it has ended."""
+        """Hand a request in without waiting. `callback` runs in the I/O thread when it has ended.
+
+        `sent_to`: the node that may have it already, which is the only one to get it (with SAME_NODE).
+        """
         call_id = next(self._ids)
         frame = self.encode(kind, payload, call_id)
         call = Call(call_id, kind, frame, self.timeout if timeout is None else timeout, repeat)
-        call.callback = callback
+        call.callback, call.sent_to = callback, sent_to
         if threading.current_thread() is not self._thread:  # which goes on delivering while it is being closed
             self.check_open()
         self._incoming.append(call)
@@ -241,6 +203,8 @@ class Channel:
         return not unsent or time.monotonic() >= self._close_by
 
     def _end(self) -> None:
+        if self._guest is not None:
+            self._guest.on_end()
         self.link.end()
         why = f"was closed by a defect of its own: {self._broken}" if self._broken else "is closed"
         for call in [*self._calls.values(), *self._incoming]:
@@ -261,6 +225,8 @@ class Channel:
         if self._unsent and self.link.ready:
             self._send()
             due = min(due, now + _SEND_RETRY) if self._sendable() else due
+        if self._mute_since is not None and self.link.has_others:
+            due = min(due, self._mute_since + self._silence)
         timeout = 0.0 if self._incoming else max(0.0, min(due, self._deadline) - time.monotonic())
         readable = dict(self.link.poller.poll(math.ceil(timeout * 1000.0)))
         if self._wake_out in readable:
@@ -270,6 +236,7 @@ class Channel:
         now = time.monotonic()
         self._receive(now)
         self.link.read_monitor(now)
+        self._leave_if_mute(now)
         if self.link.refusals >= _REFUSALS:
             self._give_up()
         self._expire(now)
@@ -285,8 +252,11 @@ class Channel:
         """Where the connection has changed, sort out what was sent on the one before."""
         if self.link.lives == self._life:
             return
-        self._life = self.link.lives
+        self._life, self._mute_since = self.link.lives, None
         for call in list(self._calls.values()):
+            if self.link.ready and not self._fits_here(call):
+                self._finish(call, error=self._stranded(call))
+                continue
             if call.life is None and call.repeat is not Repeat.THIS_LIFE:
                 continue
             call.life = None
@@ -303,11 +273,29 @@ class Channel:
             "carried out: look before you repeat it"
         )
 
+    def _stranded(self, call: Call) -> RequestTimeout:
+        assert call.sent_to is not None
+        return RequestTimeout(
+            f"{self.link.describe(call.sent_to)} went away before it answered {call.kind!r}, which may have been "
+            f"carried out; it is asked of no other node. Now connected: {self.link.describe()}"
+        )
+
+    def _leave_if_mute(self, now: float) -> None:
+        """Where there are other addresses: a node that says nothing for long, although it was asked, is gone."""
+        if self._mute_since is None or not self.link.ready or not self.link.has_others:
+            return
+        if now - self._mute_since < self._silence:
+            return
+        if any(call.life == self._life for call in self._calls.values()):
+            _log.warning("%s has been silent for %.1f s: on to the next", self.link.describe(), now - self._mute_since)
+            self.link.move_on(now)
+        self._mute_since = None
+
     def _sendable(self) -> bool:
         return any(self._fits_here(call) for call in self._unsent)
 
     def _fits_here(self, call: Call) -> bool:
-        return call.repeat is not Repeat.SAME_NODE or call.sent_to in (None, self.link.at)
+        return call.repeat is not Repeat.SAME_NODE or call.sent_to in (None, self.link.place)
 
     def _send(self) -> None:
         kept: list[Call] = []
@@ -321,25 +309,32 @@ class Channel:
             if not self.link.send(call.frame):
                 self._unsent.appendleft(call)
                 break
-            call.life, call.sent_to = self._life, self.link.at
+            call.life, call.sent_to = self._life, self.link.place
+            if self._mute_since is None:
+                self._mute_since = time.monotonic()
         self._unsent.extend(kept)
 
     def _receive(self, now: float) -> None:
         while (frame := self.link.receive()) is not None:
+            self._heard(now)
             try:
                 reply = codec.decode_reply(frame)
             except ProtocolError as error:
                 _log.warning("%s sent a reply that is none: %s", self.link.describe(), error)
                 continue
-            if reply.node and not self.link.name:
+            if reply.node:
                 self.link.name = reply.node
             self._answer(reply)
         for _ in range(_UPDATES_A_TURN):
             update = self.link.receive_update()
             if update is None:
                 return
+            self._heard(now)
             if self._guest is not None:
                 self._guest.on_update(update, now)
+
+    def _heard(self, now: float) -> None:
+        self._mute_since = now if self._calls else None
 
     def _answer(self, reply: Reply) -> None:
         call = self._calls.get(reply.id) if isinstance(reply.id, int) else None
@@ -365,6 +360,7 @@ class Channel:
             return
         for call in [call for call in self._calls.values() if call.deadline <= now]:
             self._finish(call, error=self._why_late(call))
+        self._unsent = deque(call for call in self._unsent if call.id in self._calls)
         self._deadline = min((call.deadline for call in self._calls.values()), default=float("inf"))
 
     def _give_up(self) -> None:
@@ -378,9 +374,7 @@ class Channel:
             if call.sent_to is not None and isinstance(error, NodeUnreachable):
                 return RequestTimeout(f"{error}; {call.kind!r} was sent and not answered: it may have been carried out")
             return error
-        where = self.link.describe()
-        if not self._fits_here(call) and call.sent_to is not None:
-            where = str(self.link.addresses[call.sent_to])
+        where = self.link.describe(call.sent_to)
         text = f"{where} did not answer {call.kind!r} within {call.timeout:g} s"
         return RequestTimeout(text if call.repeat is Repeat.ANYWHERE else f"{text}; it may have been carried out")
 

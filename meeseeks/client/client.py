@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -16,18 +15,16 @@ from meeseeks.errors import InvalidRequest, RequestTimeout
 
 from .arguments import is_several, jobs_meant, lacks_output, ready_spec, requests_meant
 from .cache import Cache, Info
-from .channel import Call, Channel, Repeat
+from .call import Repeat
+from .channel import Channel
+from .credentials import Credentials
 from .replica import Replica
-from .settings import DEFAULT_PORT, ClientSettings
+from .settings import DEFAULT_PORT, ClientSettings, Place
 from .shared import SHARED
+from .submits import Submits
 from .waiting import poll_until_over, watch_until_over
 
 __all__ = ["Client"]
-
-_MANY = 2000
-"""Jobspecs in one request of `submit_many`."""
-_WINDOW = 3
-"""Requests of `submit_many` that are on their way at once, so that neither side waits for the other."""
 
 
 class Client:
@@ -37,8 +34,11 @@ class Client:
     address, and why. A node that is being restarted is waited for until then. It is a context manager.
 
     Args:
-        address: host or `host:port` of a node, or a list of these, which are used in turn when one is gone.
-            None is this machine.
+        address: host or `host:port` of a node; None is this machine. Or a list of these, or a text with commas: the
+            Client stays with one and moves on to the next when it is gone. It is gone when its connection was refused
+            or closed and is not back within 2 seconds, or when it leaves a request unanswered for half of `timeout`
+            and says nothing else meanwhile (a cache asks after 5 seconds without a broadcast). With one address a
+            node is never gone: it is waited for.
         port: TCP port where `address` names none.
         timeout: seconds that a request may take.
         refresh: above 0, a cache follows the node by push, and the cached methods work; it is then the longest time
@@ -68,11 +68,17 @@ class Client:
         times = {"timeout": timeout, "refresh": refresh, "poll": poll, "expire": expire}
         self._settings = ClientSettings.check(address, port, times, cfg)
         self._channel = Channel(self._settings.addresses, self._settings.timeout, self._settings.credentials)
+        beside, options = self._settings.timeout, (cfg.get("security"), cfg.get("ssl"))
+
+        def channel_to(place: Place) -> Channel:
+            return Channel([place.address], beside, Credentials(*options), place.host)
+
+        self._submits = Submits(self._channel, channel_to)
         self._cache: Cache | None = None
         guest = None
         if self._settings.refresh > 0:
             self._cache = Cache(self._settings.expire)
-            guest = Replica(self._channel, self._cache, self._settings.refresh, self._settings.poll)
+            guest = Replica(self._channel, self._cache, self._settings.refresh, self._settings.poll, channel_to)
         self._channel.start(guest)
         # The thread keeps the channel alive, not the Client: one that nobody holds any more ends by itself.
         weakref.finalize(self, self._channel.release).atexit = False
@@ -127,12 +133,11 @@ class Client:
     def submit(self, **jobspec: Any) -> dict[str, Info]:
         """Start a job, or change the one that has the `id`; returns {id: jobinfo} of each job started or changed.
 
-        It may be called again with the same `id` when its answer did not come: one job is started, not two.
-        InvalidRequest says what is wrong with the jobspec; nothing was changed then.
+        InvalidRequest says what is wrong with the jobspec; nothing was changed then. RequestTimeout names the job and
+        the node that was asked and did not answer: that one may have it, and until it is heard of, its `state` reads
+        'unknown'. It may be submitted again with the same `id`: that goes to the same node, and one job is started.
         """
-        spec, repeat = ready_spec(jobspec)
-        result: dict[str, Info] = self._channel.call("submit", spec, repeat=repeat)
-        return result
+        return self._submits.one(ready_spec(jobspec))
 
     def submit_many(self, specs: Iterable[Mapping[str, Any]]) -> dict[str, Info]:
         """The same for many jobspecs at once, far faster than one by one.
@@ -143,17 +148,7 @@ class Client:
         ready = [ready_spec(spec) for spec in specs]
         for spec, _ in ready:
             check(spec, new=False)
-        infos: dict[str, Info] = {}
-        under_way: deque[Call] = deque()
-        for first in range(0, len(ready), _MANY):
-            part = ready[first : first + _MANY]
-            repeat = Repeat.NEVER if any(how is Repeat.NEVER for _, how in part) else Repeat.SAME_NODE
-            under_way.append(self._channel.post("submit_many", [spec for spec, _ in part], repeat=repeat))
-            if len(under_way) == _WINDOW:
-                infos.update(self._channel.wait(under_way.popleft()))
-        for call in under_way:
-            infos.update(self._channel.wait(call))
-        return infos
+        return self._submits.many(ready)
 
     def ls(self, **filters: Any) -> list[str]:
         """The ids of the jobs for which every `key=value` holds; all jobs without any.
@@ -165,7 +160,7 @@ class Client:
 
     def query(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
         """By id: the jobinfo, or False if there is no such job. By a list of ids, or filters: {id: jobinfo}."""
-        return self._channel.call("query", jobs_meant("query", jids, filters))
+        return self._query(jobs_meant("query", jids, filters))
 
     def kill(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
         """Kill by id, list of ids or filters; returns what `query` would.
@@ -230,7 +225,8 @@ class Client:
         cache = self._synced("get_job")
         info = cache.info(jid)
         if info is None:
-            return False
+            return self._submits.unanswered.infos([jid]).get(jid, False)
+        self._submits.unanswered.heard_of([jid])
         if lacks_output(info):
             fetched = self._channel.call("query", jid)
             if fetched:
@@ -244,7 +240,10 @@ class Client:
         if isinstance(what, str):
             return self.get_job(what)
         cache = self._synced("get")
-        return cache.infos(what if isinstance(what, list) else cache.select(what))
+        if not isinstance(what, list):
+            return cache.infos(cache.select(what))
+        infos = cache.infos(what)
+        return {**self._submits.unanswered.infos(jid for jid in what if jid not in infos), **infos}
 
     def kill_jobs(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
         """As `kill`, through the cache: it shows at once, and is delivered even if the node is away meanwhile."""
@@ -294,10 +293,17 @@ class Client:
         """
         wanted = [jids] if isinstance(jids, str) else list(dict.fromkeys(jids))
         deadline = None if timeout is None else time.monotonic() + timeout
+
+        def ask(asked: list[str]) -> dict[str, Info]:
+            left = self._settings.timeout if deadline is None else max(0.0, deadline - time.monotonic())
+            infos: dict[str, Info] = self._query(asked, min(left, self._settings.timeout))
+            return infos
+
         enough = min(1 if any else len(wanted), len(wanted))
         if self._cache is None:
-            return poll_until_over(self._channel, wanted, deadline, enough)
-        watch_until_over(self._synced("wait_for"), self._channel, wanted, deadline, enough)
+            return poll_until_over(ask, wanted, deadline, enough)
+        cache = self._synced("wait_for", deadline)
+        watch_until_over(cache, ask, self._channel.check_open, wanted, deadline, enough)
         return self.look_up(wanted)
 
     def look_up(self, jids: Iterable[str]) -> dict[str, Any]:
@@ -306,7 +312,7 @@ class Client:
         found = self._synced("look_up").infos(wanted) if self._cache is not None else {}
         missing = [jid for jid in wanted if jid not in found]
         if missing:
-            found.update(self._channel.call("query", missing))
+            found.update(self._query(missing))
         return {jid: found.get(jid, False) for jid in wanted}
 
     def watch(self, jid: str, watcher: Any) -> None:
@@ -320,11 +326,23 @@ class Client:
             raise InvalidRequest(f"{method} reads the cache, which needs Client(refresh=…) above 0")
         return self._cache
 
-    def _synced(self, method: str) -> Cache:
+    def _synced(self, method: str, deadline: float | None = None) -> Cache:
         cache = self._need_cache(method)
         if not cache.synced:
-            self._await(cache, lambda: cache.synced, "the jobs")
+            default = time.monotonic() + self._settings.timeout
+            self._await(cache, lambda: cache.synced, "the jobs", min(default, deadline or default))
         return cache
+
+    def _query(self, what: str | list[str] | dict[str, Any], timeout: float | None = None) -> Any:
+        """What the node says, and of jobs that it does not know, and that another node may have, that they are so."""
+        found, unanswered = self._channel.call("query", what, timeout=timeout), self._submits.unanswered
+        if isinstance(what, str):
+            if found is False:
+                return unanswered.infos([what]).get(what, False)
+            unanswered.heard_of([what])
+            return found
+        unanswered.heard_of(found)
+        return {**unanswered.infos(what), **found} if isinstance(what, list) else found
 
     def _await(self, cache: Cache, ready: Any, what: str, deadline: float | None = None) -> None:
         if deadline is None:

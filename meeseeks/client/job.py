@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from meeseeks.core.record import FAILED, Record, Spec, Status, jobinfo
+from meeseeks.core.record import FAILED, KILLED, Record, Spec, Status, jobinfo
 from meeseeks.core.spec import JOB_KEYS, check
 from meeseeks.errors import InvalidRequest
 
@@ -137,12 +138,17 @@ class Job:
     def start(self) -> str | list[str]:
         """Submit the job; returns its id, or the ids where `node` stands for several nodes.
 
-        InvalidRequest if it was started before, or the jobspec is wrong. A job that has ended is started again by
-        setting its `state` to 'new'.
+        InvalidRequest if it was started before, or the jobspec is wrong. It may be called again after any other error:
+        one job is started, not two. A job that has ended is started again by setting its `state` to 'new'.
         """
         with self._lock:
             if self.jid is not None:
                 raise InvalidRequest(f"this Job was started already, as {self.jid}")
+            if self._spec.get("id") is None:
+                # Kept for the next attempt if this one fails: it is the same job then, and not a second one.
+                given = {key: value for key, value in self._spec.items() if key != "state" or value == KILLED}
+                check(given, new=True)
+                super().__setattr__("_spec", {**given, "id": uuid.uuid4().hex})
             submit = self.client.submit_job if self.client.has_cache else self.client.submit
             infos = submit(**self._spec)
             jids = list(infos)

@@ -15,7 +15,7 @@ from meeseeks.wire import sockets
 from meeseeks.wire.keys import Keys
 
 from .credentials import Credentials
-from .settings import Address
+from .settings import Address, Place
 
 __all__ = ["Link", "LinkState"]
 
@@ -43,10 +43,16 @@ class LinkState(enum.Enum):
 
 
 class Link:
-    """At most one DEALER with its monitor, and a SUB once the node's PUB port is known."""
+    """At most one DEALER with its monitor, and a SUB once the node's PUB port is known.
 
-    def __init__(self, addresses: Sequence[Address], credentials: Credentials | None = None) -> None:
+    With a `host` only that one of the hosts that an address stands for is used.
+    """
+
+    def __init__(
+        self, addresses: Sequence[Address], credentials: Credentials | None = None, host: str | None = None
+    ) -> None:
         self.addresses = tuple(addresses)
+        self._only_host = host
         self._credentials = credentials or Credentials()
         self._keys: Keys | None = None
         self._refused: dict[Address, str] = {}
@@ -55,8 +61,7 @@ class Link:
         self.at = 0
         """Which of `addresses` is used or tried now."""
         self.state = LinkState.CONNECTING
-        self.name = ""
-        """The node's own name, once it answered."""
+        self._names: dict[Place, str] = {}
         self.lives = 0
         """Grows with every connection that is made or lost: what was sent in an earlier life may be lost."""
         self.refusals = 0
@@ -79,12 +84,27 @@ class Link:
         return self.addresses[self.at]
 
     @property
+    def place(self) -> Place:
+        """The very listener that is used or tried now."""
+        return Place(self.address, self._host)
+
+    @property
+    def name(self) -> str:
+        """The node's own name, once it answered."""
+        return self._names.get(self.place, "")
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._names[self.place] = name
+
+    @property
     def ready(self) -> bool:
         """Whether a node is at the other end."""
         return self.state is LinkState.READY
 
     @property
-    def _has_others(self) -> bool:
+    def has_others(self) -> bool:
+        """Whether there is another address, or another host of this one, to move on to."""
         return len(self.addresses) > 1 or len(self._hosts) > 0 or self._tried > 1
 
     @property
@@ -92,9 +112,11 @@ class Link:
         """Whether broadcasts of the node have come on this connection."""
         return self._heard
 
-    def describe(self) -> str:
-        """The node as an error names it: 'node a at HOST:PORT', or 'HOST:PORT' while its name is unknown."""
-        return f"node {self.name} at {self.address}" if self.name else str(self.address)
+    def describe(self, place: Place | None = None) -> str:
+        """A node as an error names it (default: the present one): 'node a at HOST:PORT', 'HOST:PORT' without a name."""
+        place = self.place if place is None else place
+        name = self._names.get(place)
+        return f"node {name} at {place.address}" if name else str(place.address)
 
     def failure(self) -> MeeseeksError:
         """Why no node is at the other end, as the error that a caller gets."""
@@ -115,11 +137,11 @@ class Link:
         """Connect, or move on, where it is time to; returns when it wants to be called again."""
         if self._retry_at is not None and now >= self._retry_at:
             self._connect(now)
-        elif self._has_others and not self.ready and self._retry_at is None and now >= self._since + _PATIENCE:
+        elif self.has_others and not self.ready and self._retry_at is None and now >= self._since + _PATIENCE:
             self.move_on(now)
         if self._retry_at is not None:
             return self._retry_at
-        return self._since + _PATIENCE if self._has_others and not self.ready else now + 3600.0
+        return self._since + _PATIENCE if self.has_others and not self.ready else now + 3600.0
 
     def read_monitor(self, now: float) -> None:
         """Take in what happened to the connection."""
@@ -170,8 +192,7 @@ class Link:
         if not self._hosts:
             if self.at + 1 == len(self.addresses) or self.ready:
                 self._retry_at = now + _PAUSE
-            self.at = (self.at + 1) % len(self.addresses)
-            self.name = ""
+            self.at, self._host = (self.at + 1) % len(self.addresses), ""
             self._tried = 0
         self.state = LinkState.CONNECTING
         self._retry_at = self._retry_at or now
@@ -202,11 +223,11 @@ class Link:
         if not self._hosts:
             self._tried = 0
             try:
-                self._hosts = self.address.resolve()
+                self._hosts = [self._only_host] if self._only_host is not None else self.address.resolve()
             except NodeUnreachable as error:
                 self.state = LinkState.UNRESOLVED if len(self.addresses) == 1 else LinkState.CONNECTING
                 self._why[self.address] = str(error).partition(": ")[2]
-                self.at = (self.at + 1) % len(self.addresses)
+                self.at, self._host = (self.at + 1) % len(self.addresses), ""
                 self._retry_at = now + _HANDSHAKE_PAUSE
                 return
         self._host = self._hosts.pop(0)
@@ -242,7 +263,7 @@ class Link:
             self.state, self.refusals = LinkState.REFUSED, 0
             self._refused.pop(self.address, None)
             # A node that was there a moment ago may be restarting: it has its time before the next one is tried.
-            if self._has_others and (not self.name or now >= self._since + _PATIENCE):
+            if self.has_others and (not self.name or now >= self._since + _PATIENCE):
                 self.move_on(now)
 
     def _on_refused(self, word: str, now: float) -> None:
@@ -272,7 +293,7 @@ class Link:
         self.state, self.refusals = LinkState.REFUSED, 0
         self._refused.pop(self.address, None)
         self.close()
-        if self._has_others and (not self.name or now >= self._since + _PATIENCE):
+        if self.has_others and (not self.name or now >= self._since + _PATIENCE):
             self.move_on(now)
         else:
             self._retry_at = now + _PAUSE

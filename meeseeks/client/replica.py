@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from meeseeks.core.effects import ALL, Beat, Snapshot, Update
 from meeseeks.errors import AuthenticationFailed, InvalidRequest, ProtocolError, RequestFailed, RequestTimeout
@@ -17,7 +18,10 @@ from meeseeks.wire import codec
 from meeseeks.wire.messages import SyncRequest
 
 from .cache import Cache
-from .channel import Call, Channel, Repeat
+from .call import Call, Repeat
+from .channel import Channel
+from .courier import Courier
+from .settings import Place
 from .writes import Write
 
 __all__ = ["Replica"]
@@ -38,8 +42,11 @@ _BUFFERED = 10_000
 class Replica:
     """Stands at a seq of one life (incarnation) of one node."""
 
-    def __init__(self, channel: Channel, cache: Cache, refresh: float, poll: float) -> None:
+    def __init__(
+        self, channel: Channel, cache: Cache, refresh: float, poll: float, channel_to: Callable[[Place], Channel]
+    ) -> None:
         self._channel = channel
+        self._courier = Courier(cache, channel_to)
         self._cache = cache
         self._refresh = refresh
         self._poll = poll
@@ -75,10 +82,11 @@ class Replica:
             if wanted or not self._current or now >= self._check_at or now - self._heard_at >= self._patience():
                 if now >= self._check_at:
                     self._check_at, self._views_due = now + self._poll, True
-                    self._cache.find_missing()
+                    self._cache.find_missing(now)
                 self._sync()
         if self._channel.link.ready and self._current:
             self._deliver()
+            self._courier.tick(self._channel.link.place, now)
             self._ask_for_views(now)
         return min(self._upkeep_at, self._views_at if self._views_due else self._upkeep_at)
 
@@ -109,6 +117,10 @@ class Replica:
     def has_unsent(self) -> bool:
         """Whether a write has not been acknowledged yet."""
         return bool(self._cache.unsettled())
+
+    def on_end(self) -> None:
+        """The channel is closed."""
+        self._courier.end()
 
     # --- following
 
@@ -226,7 +238,7 @@ class Replica:
     def _deliver(self) -> None:
         if self._sent is not None:
             return
-        batch = self._cache.next_batch(self._channel.link.at, _BATCH, _BATCH_BYTES)
+        batch = self._cache.next_batch(self._channel.link.place, _BATCH, _BATCH_BYTES)
         if not batch:
             return
 

@@ -15,7 +15,15 @@ from meeseeks.errors import InvalidRequest, NodeUnreachable
 
 from .credentials import Credentials
 
-__all__ = ["DEFAULT_PORT", "Address", "ClientSettings", "parse_address", "parse_environment"]
+__all__ = [
+    "DEFAULT_PORT",
+    "Address",
+    "ClientSettings",
+    "Place",
+    "parse_address",
+    "parse_addresses",
+    "parse_environment",
+]
 
 DEFAULT_PORT = 13700
 _PORT_MAX = 65535
@@ -50,6 +58,13 @@ class Address(NamedTuple):
         return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
+class Place(NamedTuple):
+    """One node's listener: an address as the user wrote it, and which of the hosts that it stands for was reached."""
+
+    address: Address
+    host: str
+
+
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments of a Client, checked. Times are in seconds."""
 
@@ -80,13 +95,20 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
                 )
             if checked["expire"] <= checked["poll"]:
                 raise InvalidRequest(f"expire ({checked['expire']:g} s) must be more than poll ({checked['poll']:g} s)")
-        wanted = address if isinstance(address, (list, tuple)) else [address]
-        if not wanted:
-            raise InvalidRequest("address is an empty list: name at least one node")
-        default = _port(port)
-        addresses = tuple(dict.fromkeys(parse_address(each, default) for each in wanted))
+        addresses = parse_addresses(address, port)
         credentials = Credentials(cfg.get("security"), cfg.get("ssl"))
         return cls(addresses=addresses, credentials=credentials, **checked)
+
+
+def parse_addresses(value: object, port: object = DEFAULT_PORT) -> tuple[Address, ...]:
+    """One address, a list of them, or a text with commas between them; each once. InvalidRequest for anything else."""
+    if isinstance(value, str) and "," in value:
+        value = [each for each in map(str.strip, value.split(",")) if each]
+    wanted = value if isinstance(value, (list, tuple)) else [value]
+    if not wanted:
+        raise InvalidRequest("address is an empty list: name at least one node")
+    default = _port(port)
+    return tuple(dict.fromkeys(parse_address(each, default) for each in wanted))
 
 
 def parse_address(text: object, port: int = DEFAULT_PORT) -> Address:
@@ -114,7 +136,7 @@ def parse_address(text: object, port: int = DEFAULT_PORT) -> Address:
 def parse_environment(text: str) -> dict[str, Any]:
     """The Client arguments in a `MEESEEKS_CONF`: `key=value` pairs, separated by blanks, dotted for nested keys.
 
-    Numbers become numbers, `true` and `false` booleans, `a,b` in `address` a list. InvalidRequest for anything else.
+    Numbers become numbers, `true` and `false` booleans. InvalidRequest for anything else.
     """
     found: dict[str, Any] = {}
     for pair in text.split():
@@ -134,7 +156,7 @@ def parse_environment(text: str) -> dict[str, Any]:
 
 def _value(key: str, text: str) -> Any:
     if key == "address":
-        return text.split(",") if "," in text else text
+        return text
     if key.startswith(("ssl.", "security.")) and key not in ("ssl.verify", "ssl.options"):
         return text  # a password may be a number
     if text.lower() in ("true", "false"):

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from meeseeks.errors import RequestTimeout
 
 from .arguments import is_exited
 from .cache import Cache
-from .channel import Channel
+from .watchers import UNKNOWN_FOR
 
 __all__ = ["poll_until_over", "watch_until_over"]
 
 _POLL_MIN, _POLL_MAX = 0.02, 0.2
 """Seconds between two queries, where there is no cache that would be told."""
-_HEARD_WITHIN = 3.0
-"""Seconds. A job that another node took this moment is unknown to ours for some milliseconds, or until a broadcast that
-was lost is asked for again: what nobody has heard of for so long is no job."""
+
+Ask = Callable[[list[str]], dict[str, Any]]
+"""{id: jobinfo} of those of the ids that are known, or in doubt."""
 
 
 class _Unknown:
@@ -38,12 +38,14 @@ class _Unknown:
                 self._seen.add(jid)
                 if is_exited(infos[jid]):
                     over.append(jid)
-            elif jid in self._seen or now - self._since.setdefault(jid, now) >= _HEARD_WITHIN:
+            elif jid in self._seen or now - self._since.setdefault(jid, now) >= UNKNOWN_FOR:
                 over.append(jid)
         return over
 
 
-def watch_until_over(cache: Cache, channel: Channel, jids: Sequence[str], deadline: float | None, enough: int) -> None:
+def watch_until_over(
+    cache: Cache, ask: Ask, check_open: Callable[[], None], jids: Sequence[str], deadline: float | None, enough: int
+) -> None:
     """Return when so many of the jobs are over for good, or nobody knows them; RequestTimeout at the deadline."""
     over: set[str] = set()
     done = threading.Event()
@@ -61,13 +63,13 @@ def watch_until_over(cache: Cache, channel: Channel, jids: Sequence[str], deadli
         unknown, pause = _Unknown(), _POLL_MIN
         # Not here: the push is still on its way, it has left the cache, or there is no such job.
         while missing := [jid for jid in jids if jid not in over and jid not in cache]:
-            for jid in unknown.sort(missing, channel.call("query", missing)):
+            for jid in unknown.sort(missing, ask(missing)):
                 watcher(jid)
             if done.wait(min(pause, _left(deadline))) or _is_past(deadline):
                 break
             pause = min(_POLL_MAX, pause * 1.5)
         while not done.wait(_left(deadline)):
-            channel.check_open()
+            check_open()
             if _is_past(deadline):
                 raise _late(len(over), jids)
     finally:
@@ -75,23 +77,28 @@ def watch_until_over(cache: Cache, channel: Channel, jids: Sequence[str], deadli
             cache.unwatch(jid, watcher)
 
 
-def poll_until_over(channel: Channel, jids: Sequence[str], deadline: float | None, enough: int) -> dict[str, Any]:
+def poll_until_over(ask: Ask, jids: Sequence[str], deadline: float | None, enough: int) -> dict[str, Any]:
     """The same by queries; returns {id: jobinfo, or False} of all the jobs."""
     pause = _POLL_MIN
     waiter, unknown = threading.Event(), _Unknown()
     infos: dict[str, Any] = {}
     left = dict.fromkeys(jids)
     while True:
-        answer = channel.call("query", list(left))
+        try:
+            answer = ask(list(left))
+        except RequestTimeout as error:
+            if not _is_past(deadline):
+                raise
+            raise _late(len(jids) - len(left), jids, f"; the last that was heard: {error}") from error
         infos.update(answer)
         for jid in unknown.sort(list(left), answer):
             infos[jid] = answer.get(jid, False)
             del left[jid]
         if len(jids) - len(left) >= enough:
             return {jid: infos.get(jid, False) for jid in jids}
+        waiter.wait(min(pause, _left(deadline)))
         if _is_past(deadline):
             raise _late(len(jids) - len(left), jids)
-        waiter.wait(min(pause, _left(deadline)))
         pause = min(_POLL_MAX, pause * 1.5)
 
 
@@ -103,5 +110,5 @@ def _is_past(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
-def _late(over: int, jids: Sequence[str]) -> RequestTimeout:
-    return RequestTimeout(f"{over} of {len(jids)} jobs were over in time")
+def _late(over: int, jids: Sequence[str], why: str = "") -> RequestTimeout:
+    return RequestTimeout(f"{over} of {len(jids)} jobs were over in time{why}")

@@ -11,7 +11,12 @@ import msgspec
 from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW, Record, Spec, Status, is_lost, view_state
 from meeseeks.errors import InvalidRequest
 
-__all__ = ["Outbox", "Write", "check_change", "overlaid", "provisional", "refused"]
+from .settings import Place
+
+__all__ = ["UNKNOWN", "Outbox", "Write", "check_change", "overlaid", "provisional", "refused"]
+
+UNKNOWN = "unknown"
+"""The state of a job that nobody who can be asked knows of, and that a node which can't be asked may have."""
 
 _serials = itertools.count(1)
 
@@ -46,13 +51,18 @@ class Write:
         """The job is made by this write."""
         self.generation: int | None = None
         """For `state='new'`: the generation that is over. Once a later one is seen, the write was carried out."""
-        self.sent_to: int | None = None
-        """The address that may have it already: it must not go to another one."""
+        self.sent_to: Place | None = None
+        """The node that may have it already: what must happen once may go to no other."""
         self.asked = False
         self.alone = False
         """It was refused together with others: ask again by itself, to know which of them is wrong."""
         self.seq: int | None = None
         """Acknowledged: its effect is in the cache once the node's changes up to this seq are."""
+
+    @property
+    def happens_once(self) -> bool:
+        """Whether two nodes that accept it would do it twice: a new job, a rerun. A kill and a change merge."""
+        return self.fresh or self.generation is not None
 
 
 class Outbox:
@@ -82,6 +92,10 @@ class Outbox:
         """The writes to one job, oldest first."""
         return self._of_job.get(jid, ())
 
+    def in_doubt(self) -> Iterator[str]:
+        """The ids of the jobs with writes that a node may have, and has not answered."""
+        return (write.jid for write in self._writes.values() if write.sent_to is not None and write.seq is None)
+
     def add(self, write: Write) -> None:
         """Put a write at the end."""
         self._writes[write.serial] = write
@@ -96,15 +110,15 @@ class Outbox:
         if not others:
             del self._of_job[write.jid]
 
-    def next_batch(self, at: int, limit: int, limit_bytes: int, must_wait: Callable[[Write], bool]) -> list[Write]:
-        """The next writes that go into one request to the address number `at`: of one kind, each job once."""
+    def next_batch(self, at: Place, limit: int, limit_bytes: int, must_wait: Callable[[Write], bool]) -> list[Write]:
+        """The next writes that go into one request to the node at this place: of one kind, each job once."""
         batch: list[Write] = []
         seen: set[str] = set()
         size = 0
         for write in self._writes.values():
             if write.seq is not None:
                 continue
-            if write.asked or (write.sent_to not in (None, at) and write.kind == "submit") or must_wait(write):
+            if write.asked or (write.happens_once and write.sent_to not in (None, at)) or must_wait(write):
                 seen.add(write.jid)  # what was written to a job later must not overtake this
                 continue
             if write.jid in seen and not batch:

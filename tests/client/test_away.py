@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from meeseeks import Client, NodeUnreachable, RequestTimeout
+from meeseeks import Client, Job, NodeUnreachable, RequestTimeout
 from meeseeks.client.notify import notify_when_over
 from tests.support.wait import wait_until
 
@@ -122,18 +122,22 @@ def _answers(client: Client) -> bool:
         return False
 
 
-def test_a_service_goes_on_through_the_next_node_of_its_list(mesh_of):
+@pytest.mark.parametrize("end", ["killed", "frozen"])
+def test_a_service_goes_on_through_the_next_node_of_its_list(mesh_of, end):
     a, b = mesh_of(2, per_node={"a": {"pools.p.slots": 0}})
     told: queue.Queue[str] = queue.Queue()
     # The jobs are a's own: nothing of them is lost with b.
-    with a.client() as client, Client([b.endpoint, a.endpoint], refresh=1) as cached:
+    with a.client() as client, Client(f"{b.endpoint},{a.endpoint}", refresh=1, timeout=6) as cached:
         assert cached._channel.link.address.port == b.port
         held = client.submit_many([{"pool": "p", "args": ["true"], "hold": True, "node": "a"}] * 100)
         cached.wait()
         for jid in held:
             notify_when_over(cached, [jid], told.put, jid)
-        b.kill()
-        b.sweep()
+        if end == "killed":
+            b.kill()
+            b.sweep()
+        else:
+            b.freeze()
         for jid in held:
             cached.submit_job(id=jid, hold=False)
         assert sorted(told.get(timeout=60) for _ in held) == sorted(held)
@@ -142,3 +146,79 @@ def test_a_service_goes_on_through_the_next_node_of_its_list(mesh_of):
         new = next(iter(cached.submit_job(pool="p", args=["true"], node="a")))
         assert cached.wait_for(new, 30)[new]["state"] == "done"
         assert sorted(cached.list_jobs(state="done")) == sorted([*held, new])
+
+
+def test_a_submit_that_was_not_answered_is_in_doubt_and_runs_once_when_it_is_tried_again(mesh_of, tmp_path):
+    a, b = mesh_of(2)
+    marks = tmp_path / "marks"
+    job = {"id": "doubtful", "pool": "p", "args": ["sh", "-c", f"echo $MEESEEKS_JOB_ID >> {marks}"], "node": "a"}
+    with a.client() as other, Client([b.endpoint, a.endpoint], timeout=3) as client:
+        client.nodes()
+        b.freeze()
+        for _ in range(2):  # the second time the Client is at a, and must not ask it
+            with pytest.raises(RequestTimeout, match=f"{b.endpoint}.*job doubtful reads state='unknown'"):
+                client.submit(**job)
+            assert client.query("doubtful")["state"] == client.query(["doubtful"])["doubtful"]["state"] == "unknown"
+            assert "did not answer its submit" in client.query("doubtful")["error"]
+        assert client._channel.link.address.port == a.port
+        assert other.query("doubtful") is False
+        with pytest.raises(RequestTimeout):
+            client.wait_for("doubtful", 0.5)
+        b.thaw()
+        assert client.submit(**job)["doubtful"]["submit_node"] == "b"
+        assert client.wait_for("doubtful", 30)["doubtful"]["state"] == "done"
+        assert client.submit(**job)["doubtful"]["state"] == "done"
+    assert marks.read_text().split() == ["doubtful"]
+
+
+def test_a_started_job_is_the_same_job_when_its_start_is_tried_again(mesh_of, tmp_path):
+    (node,) = mesh_of(1)
+    marks = tmp_path / "marks"
+    with node.client(timeout=1) as client:
+        client.nodes()
+        job = Job("sh", "-c", f"echo $MEESEEKS_JOB_ID >> {marks}", client=client, pool="p")
+        node.freeze()
+        with pytest.raises(RequestTimeout):
+            job.start()
+        node.thaw()
+        jid = wait_until(lambda: _started(job), 20)
+        assert job.wait(30)["state"] == "done"
+        assert client.ls() == [jid]
+    assert marks.read_text().split() == [jid]
+
+
+def _started(job: Job) -> object:
+    try:
+        return job.start()
+    except RequestTimeout:
+        return None
+
+
+@pytest.mark.parametrize("end", ["thawed", "restarted"])
+def test_what_a_node_took_without_a_word_is_unknown_until_it_is_back_and_runs_once(mesh_of, tmp_path, end):
+    a, b = mesh_of(2)
+    marks = tmp_path / "marks"
+    args = ["sh", "-c", f"echo $MEESEEKS_JOB_ID >> {marks}"]
+    told: queue.Queue[str] = queue.Queue()
+    with a.client() as other, Client([b.endpoint, a.endpoint], refresh=1, poll=2, timeout=4) as cached:
+        cached.wait()
+        b.freeze()
+        doubtful = next(iter(cached.submit_job(pool="p", args=args, node="a")))
+        notify_when_over(cached, [doubtful], told.put, doubtful)
+        wait_until(lambda: cached.get_job(doubtful)["state"] == "unknown", 30)
+        if end == "restarted":
+            b.kill()
+            b.sweep()
+        wait_until(lambda: cached._channel.link.ready and cached._channel.link.address.port == a.port, 30)
+        sure = next(iter(cached.submit_job(pool="p", args=args, node="a")))
+        assert cached.wait_for(sure, 30)[sure]["submit_node"] == "a"
+        assert cached.list_jobs(state="unknown") == [doubtful]
+        assert other.query(doubtful) is False
+        assert told.empty()
+        b.thaw() if end == "thawed" else b.restart()
+        ended = cached.wait_for(doubtful, 60)[doubtful]
+        assert (ended["state"], ended["submit_node"]) == ("done", "b")
+        assert told.get(timeout=30) == doubtful
+        assert cached._channel.link.address.port == a.port
+    assert sorted(marks.read_text().split()) == sorted([doubtful, sure])
+    assert told.empty()

@@ -9,10 +9,15 @@ import msgspec
 import pytest
 
 from meeseeks import InvalidRequest, RequestFailed
+from meeseeks.client.arguments import is_exited
 from meeseeks.client.cache import Cache, is_final
-from meeseeks.core.record import Record, Spec, Status
+from meeseeks.client.settings import Address, Place
+from meeseeks.client.watchers import UNKNOWN_FOR
+from meeseeks.core.record import Record, Spec, Status, jobinfo
 from tests.support.wait import wait_until
 
+A, B = Place(Address("a", 1), "10.0.0.1"), Place(Address("a", 1), "10.0.0.2")
+"""Two nodes behind one name."""
 RAW = msgspec.Raw(msgspec.msgpack.encode({}))
 
 
@@ -31,7 +36,7 @@ def submit(cache: Cache, jid: str = "j", **changes) -> dict:
     return cache.submit(jid, RAW, {"id": jid, **fields, **changes}, "a")
 
 
-def deliver(cache: Cache, at: int = 0) -> list:
+def deliver(cache: Cache, at: Place = A) -> list:
     return cache.next_batch(at, 100, 1000)
 
 
@@ -106,6 +111,26 @@ def test_a_kill_shows_at_once_and_is_not_over_before_the_node_says_so(cache):
     assert told == ["j"]
 
 
+def test_a_job_that_is_killed_before_it_was_sent_is_not_over_before_the_node_says_so(cache):
+    told = []
+    submit(cache)
+    cache.kill(["j"])
+    cache.watch("j", told.append)
+    (made,) = deliver(cache)
+    # Between the two the job may have begun to run.
+    cache.acknowledge([made], {"j": {"seq": 1}})
+    cache.apply([record(status={"node": None})], 1)
+    cache.stand_at(1)
+    assert (cache.info("j")["state"], cache.info("j")["active"]) == ("killed", True)
+    assert not is_exited(cache.info("j"))
+    assert told == []
+    cache.acknowledge(deliver(cache), {"j": {"seq": 2}})
+    cache.apply([record(lamport=2, killed_generation=1, status={"rev": 1, "state": "killed"})], 2)
+    cache.stand_at(2)
+    assert (cache.info("j")["state"], cache.info("j")["active"]) == ("killed", False)
+    assert told == ["j"]
+
+
 def test_a_job_stands_once_in_a_batch_and_its_writes_keep_their_order(cache):
     cache.apply([record()], 1)
     submit(cache, hold=True)
@@ -121,21 +146,37 @@ def test_a_job_stands_once_in_a_batch_and_its_writes_keep_their_order(cache):
 
 def test_what_one_node_may_have_goes_to_no_other(cache):
     submit(cache)
-    cache.retry(deliver(cache), 0)
-    assert deliver(cache, at=1) == []
+    cache.retry(deliver(cache), A)
+    assert deliver(cache, at=B) == []
     assert cache.info("j")["state"] == "unknown"
-    assert len(deliver(cache, at=0)) == 1
+    assert len(deliver(cache, at=A)) == 1
+
+
+def test_a_kill_and_a_change_may_go_to_any_node_and_a_rerun_may_not(cache):
+    cache.apply([record("k"), record("c"), record("r", status={"state": "done"})], 1)
+    cache.kill(["k"])
+    submit(cache, "c", tags=("x",))
+    submit(cache, "r", state="new")
+    while batch := deliver(cache):
+        cache.retry(batch, A)
+        for write in batch:
+            write.asked = True
+    for write in cache._outbox:
+        write.asked = False
+    again = [*deliver(cache, at=B), *deliver(cache, at=B), *deliver(cache, at=B)]
+    assert [write.jid for write in again] == ["k", "c"]
+    assert [write.jid for write in deliver(cache, at=A)] == ["r"]
 
 
 def test_what_was_not_sent_may_go_to_another_node(cache):
     submit(cache)
     cache.retry(deliver(cache), None)
-    assert len(deliver(cache, at=1)) == 1
+    assert len(deliver(cache, at=B)) == 1
 
 
 def test_a_job_that_shows_up_elsewhere_needs_no_answer(cache):
     submit(cache)
-    cache.retry(deliver(cache), 0)
+    cache.retry(deliver(cache), A)
     cache.apply([record()], 7)
     cache.stand_at(7)
     assert cache.unsettled() == []
@@ -146,7 +187,7 @@ def test_a_rerun_that_can_be_seen_is_not_asked_for_again(cache):
     cache.apply([record(status={"state": "done", "rev": 3})], 1)
     submit(cache, state="new")
     assert cache.info("j")["state"] == "new"
-    cache.retry(deliver(cache), 0)
+    cache.retry(deliver(cache), A)
     cache.apply([record(lamport=2, generation=2, status={"generation": 2, "state": "done"})], 2)
     assert deliver(cache) == []
     assert cache.last_serial() == 0
@@ -156,7 +197,7 @@ def test_a_rerun_that_can_be_seen_is_not_asked_for_again(cache):
 def test_a_rerun_that_can_not_be_seen_is_asked_for_again(cache):
     cache.apply([record(status={"state": "done", "rev": 3})], 1)
     submit(cache, state="new")
-    cache.retry(deliver(cache), 0)
+    cache.retry(deliver(cache), A)
     assert len(deliver(cache)) == 1
 
 
@@ -173,14 +214,33 @@ def test_what_the_node_forgot_goes_unless_it_comes_back_or_was_never_told(cache)
     cache.watch("old", told.append)
     submit(cache, "unsent")
     cache.keep_only({"kept"})
-    cache.find_missing()
+    now = time.monotonic()
+    cache.nodes = {"a": {"online": True}}
+    cache.find_missing(now)
     assert told == []
     cache.apply([record("back", status={"rev": 1})], 2)
-    cache.find_missing()
+    cache.find_missing(now + UNKNOWN_FOR + 1)
     assert sorted(cache.select({})) == ["back", "kept", "unsent"]
-    cache.find_missing()
-    cache.find_missing()
+    assert told == []
+    cache.find_missing(now + 2 * UNKNOWN_FOR + 2)
     assert told == ["old"]
+
+
+def test_what_a_node_that_is_away_may_have_reads_unknown_and_is_waited_for(cache):
+    told = []
+    cache.apply([record("its"), record("ended", status={"state": "done"})], 1)
+    cache.watch("its", told.append)
+    cache.keep_only(set())
+    cache.nodes = {"a": {"online": False}}
+    now = time.monotonic()
+    for later in (0, 10, 20):
+        cache.find_missing(now + later)
+    assert cache.infos(["its", "ended"]).keys() == {"its"}
+    assert cache.info("its")["state"] == "unknown"
+    assert (cache.select({"state": "unknown"}), cache.select({"state": "new"})) == (["its"], [])
+    assert told == []
+    cache.apply([record("its", status={"rev": 1, "state": "done"})], 2)
+    assert told == ["its"]
 
 
 def test_a_kill_waits_until_a_node_that_came_back_empty_knows_the_job_again(cache):
@@ -222,12 +282,33 @@ def test_a_snapshot_leaves_out_what_ended_long_ago_unless_somebody_waits_for_it(
         ({"retries": 1}, {"state": "failed", "fail_count": 1}, True),  # the same
         ({"retries": 1}, {"state": "failed", "fail_count": 2}, True),
         ({"resubmit": True}, {"state": "done"}, False),
+        ({"resubmit": True}, {"state": "failed"}, False),
         ({"resubmit": True, "killed_generation": 1}, {"state": "killed"}, True),
         ({"generation": 2}, {"state": "done"}, False),
     ],
 )
 def test_over_means_that_no_rerun_follows(fields, status, over):
-    assert is_final(record(**fields, status=status)) is over
+    one = record(**fields, status=status)
+    assert is_final(one) is over
+    assert is_exited(jobinfo(one, 1)) is over
+
+
+def test_the_books_of_a_cache_are_as_long_as_its_list_of_jobs():
+    cache = Cache(expire=0.05)
+    cache.apply([record("old", status={"state": "done", "ts": 10.0})], 1, old_before=20.0)
+    cache.apply([record(f"j{n}", status={"state": "done"}) for n in range(50)], 2)
+    cache.keep_output("j2", {"stdout_data": "eA==", "stderr_data": None})
+    submit(cache, "j3", tags=("x",))
+    cache.acknowledge(deliver(cache), {"j3": {"seq": 2}})
+    cache.stand_at(2)
+    cache.keep_only({"j1"})
+
+    def left() -> dict[str, int]:
+        cache.upkeep()
+        books = {name: book for name, book in vars(cache).items() if isinstance(book, (dict, set))}
+        return {name: len(book) for name, book in {**books, "_table": cache._table}.items() if book}
+
+    wait_until(lambda: not left(), describe=left)
 
 
 def test_a_watcher_is_told_once_and_only_for_its_job(cache):
@@ -243,12 +324,13 @@ def test_a_watcher_is_told_once_and_only_for_its_job(cache):
     cache.unwatch("k", told.append)
 
 
-def test_a_job_that_nobody_knows_any_more_is_told_after_two_looks(cache):
+def test_a_job_that_nobody_knows_is_told_after_a_while(cache):
     told = []
     cache.watch("j", told.append)
-    cache.find_missing()
+    for seconds in (100.0, 100.1, 100.2):
+        cache.find_missing(seconds)
     assert told == []
-    cache.find_missing()
+    cache.find_missing(100.0 + UNKNOWN_FOR)
     assert told == ["j"]
 
 
@@ -258,7 +340,7 @@ def test_eight_threads_write_while_one_delivers(cache):
     def node() -> None:
         seq = 0
         while not done.is_set() or cache.unsettled():
-            batch = cache.next_batch(0, 50, 10**6)
+            batch = cache.next_batch(A, 50, 10**6)
             seq += 1
             cache.apply([record(write.jid) for write in batch], seq)
             cache.acknowledge(batch, {write.jid: {"seq": seq} for write in batch})

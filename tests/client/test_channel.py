@@ -243,6 +243,57 @@ def test_a_question_moves_on_with_the_client_and_a_submit_does_not(stub, other_s
         assert other_stub.is_quiet(0.1)
 
 
+def test_a_silent_node_is_left_in_time_to_ask_the_next_one(stub, other_stub):
+    addresses = [f"127.0.0.1:{stub.port}", f"127.0.0.1:{other_stub.port}"]
+    with Client(addresses, timeout=4) as client, ThreadPoolExecutor(2) as pool:
+        question, submit = pool.submit(client.query, "x"), pool.submit(client.submit, pool="p", args=["true"])
+        stub.receive(), stub.receive()
+        began = time.monotonic()
+        peer, request = other_stub.receive()
+        assert time.monotonic() - began < 4
+        assert request.request == {"query": "x"}
+        other_stub.answer(peer, request, False)
+        assert question.result() is False
+        with pytest.raises(RequestTimeout, match=f"{stub.port} went away .* may have been carried out"):
+            submit.result()
+        assert other_stub.is_quiet(0.1)
+
+
+def test_a_slow_node_that_still_speaks_is_not_left(stub, other_stub):
+    addresses = [f"127.0.0.1:{stub.port}", f"127.0.0.1:{other_stub.port}"]
+    with Client(addresses, timeout=3) as client, ThreadPoolExecutor(1) as pool:
+        slow = client._channel.post("query", "slow", timeout=30)
+        stub_asked = stub.receive()
+        began = time.monotonic()
+        while time.monotonic() - began < 4:
+            future = pool.submit(client.query, "x")
+            stub.answer(*stub.receive(), False)
+            assert future.result() is False
+            assert other_stub.is_quiet(0.2)
+        stub.answer(*stub_asked, {"id": "slow"})
+        assert client._channel.wait(slow) == {"id": "slow"}
+
+
+def test_a_change_may_go_to_the_next_node(stub, other_stub):
+    addresses = [f"127.0.0.1:{stub.port}", f"127.0.0.1:{other_stub.port}"]
+    with Client(addresses, timeout=10) as client, ThreadPoolExecutor(1) as pool:
+        change = pool.submit(client.submit, id="j", tags=["x"])
+        stub.receive()
+        stub.close()
+        peer, request = other_stub.receive()
+        assert request.request == {"submit": {"id": "j", "tags": ["x"]}}
+        other_stub.answer(peer, request, {"j": {}})
+        assert change.result() == {"j": {}}
+
+
+def test_a_wait_ends_by_its_own_deadline_although_the_node_is_silent(stub):
+    with Client("127.0.0.1", stub.port, timeout=20) as client:
+        began = time.monotonic()
+        with pytest.raises(RequestTimeout, match=f"0 of 1 jobs were over in time; .*127.0.0.1:{stub.port} did not"):
+            client.wait_for("x", 0.3)
+        assert time.monotonic() - began < 5
+
+
 def test_too_large_a_request_is_refused_before_it_is_sent(stub):
     with Client("127.0.0.1", stub.port) as client:
         with pytest.raises(InvalidRequest, match="bytes"):

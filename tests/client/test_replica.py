@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from meeseeks import Client
+from meeseeks.client.watchers import UNKNOWN_FOR
 from meeseeks.core.effects import Beat, Snapshot, Update
 from meeseeks.core.record import Record, Spec, Status
 from meeseeks.wire import codec, sockets
@@ -125,9 +126,9 @@ def test_a_new_life_drops_what_the_node_forgot(cached, node):
     node.incarnation = "two"
     node.publish(0, 1, [record("b")])
     node.answer_sync(0, 1, [record("b")])
-    wait_until(lambda: cached._cache._vanished == {"a": 0})
-    cached._cache.find_missing()
-    cached._cache.find_missing()
+    wait_until(lambda: list(cached._cache._vanished) == ["a"])
+    cached._cache.nodes = {"stub": {"online": True}}
+    cached._cache.find_missing(time.monotonic() + UNKNOWN_FOR)
     assert cached.list_jobs() == ["b"]
 
 

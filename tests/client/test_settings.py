@@ -67,12 +67,14 @@ def test_poll_and_expire_matter_only_to_a_cache():
 def test_several_addresses_are_kept_in_order_without_doubles():
     settings = ClientSettings.check(["b", "a:5", "b"], 1, TIMES, {})
     assert settings.addresses == (Address("b", 1), Address("a", 5))
+    settings = ClientSettings.check("b, a:5,b,[::1]:2", 1, TIMES, {})
+    assert settings.addresses == (Address("b", 1), Address("a", 5), Address("::1", 2))
 
 
 def test_the_environment_gives_typed_values():
     found = parse_environment("address=h port=13701 refresh=1.5  set_global=true")
     assert found == {"address": "h", "port": 13701, "refresh": 1.5, "set_global": True}
-    assert parse_environment("address=h:1,h:2") == {"address": ["h:1", "h:2"]}
+    assert parse_environment("address=h:1,h:2") == {"address": "h:1,h:2"}
     assert parse_environment("") == {}
 
 
