@@ -20,6 +20,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -239,11 +240,16 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Run it; the loop itself would forget a task that nobody holds."""
     task = asyncio.get_running_loop().create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+    return task
+
+
+def _end(connection: socket.socket, _task: asyncio.Task[None]) -> None:
+    connection.close()
 
 
 async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
@@ -256,7 +262,9 @@ async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coro
                 _log.warning("a connection could not be taken: %s", error.strerror)
                 await asyncio.sleep(_PAUSE_MIN)
                 continue
-            _keep(tasks, serve(connection))
+            task = _keep(tasks, serve(connection))
+            # Also where it was cancelled before it began, and so never had the connection in its hands.
+            task.add_done_callback(partial(_end, connection))
 
 
 async def _pump(

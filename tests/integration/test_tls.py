@@ -186,7 +186,8 @@ def test_every_key_of_ssl(place: Place, tmp_path_factory: pytest.TempPathFactory
             with node.client(ssl={**client, "verify": verify}) as good:
                 assert good.nodes()
         assert "server-secret" not in node.stderr
-        assert "user-secret" not in repr(node.client(ssl=client))
+        with node.client(ssl=client) as good:
+            assert "user-secret" not in repr(good)
 
 
 def test_a_listener_that_verifies_nobody(place: Place, tmp_path_factory: pytest.TempPathFactory):
