@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW
+from meeseeks.core.record import END_STATES, KILLED, NEW
 from meeseeks.errors import InvalidRequest
 
 from .channel import Repeat
@@ -24,10 +24,8 @@ def is_exited(info: Mapping[str, Any]) -> bool:
     state = info["state"]
     if state not in END_STATES or info["active"]:
         return False
-    if state == KILLED:
-        return True
-    again = info["restart"] if state != FAILED else 0 < info["retries"] >= info["fail_count"]
-    return not again and not info["resubmit"]
+    # What `restart` or `retries` lead to begins in the moment of the end: nobody sees that end.
+    return state == KILLED or not info["resubmit"]
 
 
 def ready_spec(jobspec: Mapping[str, Any]) -> tuple[dict[str, Any], Repeat]:

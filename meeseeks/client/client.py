@@ -206,8 +206,10 @@ class Client:
         cache = self._need_cache("submit_job")
         jid = jobspec.get("id")
         known = jid is not None and jid in cache
-        changes = check(jobspec, new=not known and jobspec.get("pool") is not None)
-        if not known and (is_several(jobspec.get("node")) or jobspec.get("pool") is None or cache.is_group(str(jid))):
+        # What names an id and is no whole jobspec is about a job that has left the cache: its node is to judge it.
+        is_whole = jobspec.get("pool") is not None and jobspec.get("args") is not None
+        changes = check(jobspec, new=not known and (is_whole or jid is None))
+        if not known and (is_several(jobspec.get("node")) or not is_whole or cache.is_group(str(jid))):
             infos = self.submit(**jobspec)
             self._await_round(cache, time.monotonic() + self._settings.timeout)
             return infos
@@ -287,7 +289,8 @@ class Client:
     ) -> dict[str, Any]:
         """Wait until all jobs (`any`: at least one of them) are over for good; returns {id: jobinfo} of all of them.
 
-        A job that nobody knows reads False, and counts as over. RequestTimeout after `timeout` seconds (None: never).
+        A job that is unknown to the node for three seconds, or no longer known, reads False, and counts as over.
+        RequestTimeout after `timeout` seconds (None: never).
         """
         wanted = [jids] if isinstance(jids, str) else list(dict.fromkeys(jids))
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from meeseeks.errors import RequestTimeout
@@ -17,6 +17,30 @@ __all__ = ["poll_until_over", "watch_until_over"]
 
 _POLL_MIN, _POLL_MAX = 0.02, 0.2
 """Seconds between two queries, where there is no cache that would be told."""
+_HEARD_WITHIN = 3.0
+"""Seconds. A job that another node took this moment is unknown to ours for some milliseconds, or until a broadcast that
+was lost is asked for again: what nobody has heard of for so long is no job."""
+
+
+class _Unknown:
+    """Ids that the node has not heard of: which of them may still come, and which are none."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._seen: set[str] = set()
+
+    def sort(self, asked: Iterable[str], infos: dict[str, Any]) -> list[str]:
+        """Of the ids that were asked for just now, those that are over: ended, gone again, or no jobs at all."""
+        now = time.monotonic()
+        over = []
+        for jid in asked:
+            if jid in infos:
+                self._seen.add(jid)
+                if is_exited(infos[jid]):
+                    over.append(jid)
+            elif jid in self._seen or now - self._since.setdefault(jid, now) >= _HEARD_WITHIN:
+                over.append(jid)
+        return over
 
 
 def watch_until_over(cache: Cache, channel: Channel, jids: Sequence[str], deadline: float | None, enough: int) -> None:
@@ -34,16 +58,17 @@ def watch_until_over(cache: Cache, channel: Channel, jids: Sequence[str], deadli
     try:
         for jid in jids:
             cache.watch(jid, watcher)
-        unknown = [jid for jid in jids if jid not in cache]
-        if unknown:
-            # Not here: the push is still on its way, it has left the cache, or there is no such job.
-            known = channel.call("query", unknown)
-            for jid in unknown:
-                if jid not in known or is_exited(known[jid]):
-                    watcher(jid)
+        unknown, pause = _Unknown(), _POLL_MIN
+        # Not here: the push is still on its way, it has left the cache, or there is no such job.
+        while missing := [jid for jid in jids if jid not in over and jid not in cache]:
+            for jid in unknown.sort(missing, channel.call("query", missing)):
+                watcher(jid)
+            if done.wait(min(pause, _left(deadline))) or _is_past(deadline):
+                break
+            pause = min(_POLL_MAX, pause * 1.5)
         while not done.wait(_left(deadline)):
             channel.check_open()
-            if deadline is not None and time.monotonic() >= deadline:
+            if _is_past(deadline):
                 raise _late(len(over), jids)
     finally:
         for jid in jids:
@@ -53,20 +78,29 @@ def watch_until_over(cache: Cache, channel: Channel, jids: Sequence[str], deadli
 def poll_until_over(channel: Channel, jids: Sequence[str], deadline: float | None, enough: int) -> dict[str, Any]:
     """The same by queries; returns {id: jobinfo, or False} of all the jobs."""
     pause = _POLL_MIN
-    waiter = threading.Event()
+    waiter, unknown = threading.Event(), _Unknown()
+    infos: dict[str, Any] = {}
+    left = dict.fromkeys(jids)
     while True:
-        infos = channel.call("query", list(jids))
-        over = [jid for jid in jids if jid not in infos or is_exited(infos[jid])]
-        if len(over) >= enough:
+        answer = channel.call("query", list(left))
+        infos.update(answer)
+        for jid in unknown.sort(list(left), answer):
+            infos[jid] = answer.get(jid, False)
+            del left[jid]
+        if len(jids) - len(left) >= enough:
             return {jid: infos.get(jid, False) for jid in jids}
-        if deadline is not None and time.monotonic() >= deadline:
-            raise _late(len(over), jids)
+        if _is_past(deadline):
+            raise _late(len(jids) - len(left), jids)
         waiter.wait(min(pause, _left(deadline)))
         pause = min(_POLL_MAX, pause * 1.5)
 
 
 def _left(deadline: float | None) -> float:
     return 1.0 if deadline is None else min(1.0, max(0.0, deadline - time.monotonic()))
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
 
 
 def _late(over: int, jids: Sequence[str]) -> RequestTimeout:

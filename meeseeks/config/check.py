@@ -54,9 +54,6 @@ _REFUSED_KEYS: dict[str, dict[str, str]] = {
 }
 """Keys that must not be passed over, since whoever writes them relies on them."""
 
-_LATER_VALUES: dict[KeyPath, tuple[str, ...]] = {
-        ("state", "sync"): ("acks", "all", "os"),
-}
 _OLD_NAMES = {"pools": {"max_runtime": "runtime"}}
 _NAME = re.compile(r"(?!__)[^\s*/@]{1,255}")
 
@@ -186,8 +183,6 @@ class Check:
         try:
             return msgspec.convert(value, hint)
         except msgspec.ValidationError:
-            if isinstance(value, str) and value in _LATER_VALUES.get(path, ()):
-                raise self.error(path, f"{value!r} is not available in this version; use {_allowed(hint)}") from None
             raise self.error(path, f"must be {_allowed(hint)}, not {shown(value)}") from None
 
 

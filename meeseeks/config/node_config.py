@@ -115,11 +115,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     dir: Annotated[
         Text | None,
-        Meta(description="The folder for output and sockets, its own; by default in the user's state folder."),
+        Meta(description="The folder for jobs, output and sockets, its own; by default in the user's state folder."),
     ] = None
     sync: Annotated[
-        Literal["memory"], Meta(description="What is forced to disk. `memory`: jobs are gone when the node ends.")
-    ] = "memory"
+        Literal["acks", "all", "os", "memory"],
+        Meta(
+            description="What is forced to disk. `acks`: whatever a client is told at once, the rest within a second; "
+            "`all`: every change at once; `os`: nothing, which survives a killed node but no power cut; `memory`: "
+            "there is no store, and jobs end with their node."
+        ),
+    ] = "acks"
     expire: Annotated[Seconds, Meta(description="An ended job is forgotten this many seconds after its end.")] = 86400.0
     timeout: Annotated[Seconds, Meta(description="A node that is silent for this many seconds is offline.")] = 15.0
     lost_after: Annotated[

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .lifecycle import Event, advance
+from .lifecycle import Event, advance, is_resubmitted
 from .placement import Loads
 from .record import END_STATES, Record, Spec, Status, view_state
 from .settings import Settings
@@ -40,6 +40,7 @@ class Ledger:
         """Jobs to look at before the turn ends."""
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = count()
+        self._before: dict[str, tuple[Record | None, bool | None]] | None = None
 
     @property
     def name(self) -> str:
@@ -60,11 +61,32 @@ class Ledger:
             self.changed[jid] = True
 
     def restore(self, record: Record, seq: int) -> None:
-        """Take over what an earlier life of this node stored. It is no change, and it wants to be looked at."""
+        """Take over what an earlier life of this node stored. It is no change; if it is not over, it wants a look."""
         self.lamport = max(self.lamport, record.spec.lamport)
         self.table.restore(record, seq)
         self.loads.note(None, record)
-        self.dirty[record.spec.id] = None
+        is_over = record.status.state in END_STATES and record.spec.generation <= record.status.generation
+        if not is_over or is_resubmitted(record):
+            self.dirty[record.spec.id] = None
+
+    def watch(self) -> None:
+        """From now on remember what is changed, until `unwatch`."""
+        self._before = {}
+
+    def unwatch(self) -> dict[str, tuple[Record | None, bool | None]]:
+        """The jobs that were changed since `watch`; `undo` takes them."""
+        before, self._before = self._before or {}, None
+        return before
+
+    def undo(self, watched: dict[str, tuple[Record | None, bool | None]]) -> None:
+        """Let it be as it was before these changes, of which nobody was told. In the turn in which they were made."""
+        for jid, (before, was_own) in watched.items():
+            self.loads.note(self.table.get(jid), before)
+            self.table.put_back(jid, before)
+            if was_own is None:
+                del self.changed[jid]
+            else:
+                self.changed[jid] = was_own
 
     def advance(self, record: Record, event: Event, **facts: Any) -> Record:
         """Write the status after an event, and return the record as it is then."""
@@ -106,6 +128,8 @@ class Ledger:
         if change is None:
             return False
         jid = record.spec.id
+        if self._before is not None and jid not in self._before:
+            self._before[jid] = (change.before, self.changed.get(jid))
         self.changed[jid] = own or self.changed.get(jid, False)
         self.dirty[jid] = None
         self.loads.note(change.before, change.after)

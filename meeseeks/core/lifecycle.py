@@ -23,6 +23,7 @@ __all__ = [
     "first_status",
     "followup",
     "is_over",
+    "is_resubmitted",
     "phase_of",
 ]
 
@@ -176,7 +177,11 @@ def advance(record: Record, event: Event, now: float, **facts: Any) -> Status:
 
 
 def followup(record: Record) -> Event | None:
-    """What comes after an end by itself, or None: `restart` and `retries` first, then `resubmit`. A kill ends it."""
+    """How the owner goes on in the very turn of an end: by `restart` or `retries`, or not at all (None).
+
+    So an end that anybody sees is one after which nothing follows here: `restart` or `retries` that are asked for
+    later count from the next run on.
+    """
     spec, status = record.spec, record.status
     if is_dead(record):
         return None
@@ -184,9 +189,12 @@ def followup(record: Record) -> Event | None:
         return Event.RESTART
     if status.state == FAILED and status.fail_count <= spec.retries:
         return Event.RETRY
-    if status.state in (DONE, FAILED) and spec.resubmit:
-        return Event.RESUBMIT
     return None
+
+
+def is_resubmitted(record: Record) -> bool:
+    """Whether the submit node is to run an ended job again: `resubmit`, whenever it was asked for. A kill ends it."""
+    return record.spec.resubmit and record.status.state in (DONE, FAILED) and not is_dead(record)
 
 
 def is_over(record: Record) -> bool:
@@ -194,4 +202,4 @@ def is_over(record: Record) -> bool:
     status = record.status
     if is_lost(record) or status.state == KILLED or (status.node is None and is_dead(record)):
         return True
-    return status.state in END_STATES and followup(record) is None
+    return status.state in END_STATES and not is_resubmitted(record)

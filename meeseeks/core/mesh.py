@@ -115,6 +115,10 @@ class Mesh:
         is_gap = snapshot.since > peer.applied  # the question is out of date: we met again since, and start over
         if not is_gap:
             peer.applied = max(peer.applied, snapshot.seq)
+        if snapshot.more:
+            # A change of the peer's own that others have changed since stands further on in its table, and is no part
+            # of its later broadcasts of topic `own`: none of these may count before the last part is here.
+            peer.synced = False
         if snapshot.more or is_gap:
             self._want_sync(peer, now)
             return snapshot.records

@@ -316,7 +316,7 @@ class Owner:
         """Write an end, and what follows from it on this node."""
         record = self.ledger.advance(record, end, **facts)
         again = followup(record)
-        if again is not Event.RESTART and again is not Event.RETRY:
+        if again is None:
             return
         delay = again_delay(record.status.fail_count if again is Event.RETRY else record.status.start_count)
         self.ledger.ended.pop(record.spec.id, None)

@@ -216,7 +216,7 @@ def jobinfo(record: Record, seq: int) -> dict[str, Any]:
         "stdin": spec.stdin,
         "stdout": spec.stdout,
         "stderr": spec.stderr,
-        "runtime": spec.runtime,
+        "runtime": _whole(spec.runtime),
         "hold": spec.hold,
         "restart": spec.restart,
         "retries": spec.retries,
@@ -247,6 +247,11 @@ def jobinfo(record: Record, seq: int) -> dict[str, Any]:
         stderr_size=shown.stderr_size,
     )
     return info
+
+
+def _whole(seconds: float | None) -> float | None:
+    """A whole number as API.md has it: an int."""
+    return int(seconds) if seconds is not None and seconds.is_integer() else seconds
 
 
 def _base64(data: bytes | None) -> str | None:

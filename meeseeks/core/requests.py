@@ -12,7 +12,7 @@ from meeseeks.errors import InvalidRequest
 
 from .effects import Beat, PoolStatus
 from .ledger import Ledger
-from .lifecycle import first_status, followup
+from .lifecycle import first_status, is_resubmitted
 from .mesh import Mesh
 from .owner import Owner
 from .placement import CONFIG_POOL
@@ -231,7 +231,7 @@ class Requests:
         same_generation = spec.generation == status.generation
         if spec.killed_generation >= spec.generation:
             return
-        if same_generation and status.state in END_STATES and followup(record) is None:
+        if same_generation and status.state in END_STATES and not is_resubmitted(record):
             return
         self.ledger.change_spec(record, killed_generation=spec.generation)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .effects import PoolStatus
 from .ledger import Ledger
-from .lifecycle import Event, Phase, followup, is_over, phase_of
+from .lifecycle import Event, Phase, is_over, is_resubmitted, phase_of
 from .mesh import Mesh
 from .owner import Owner, again_delay
 from .placement import CONFIG_POOL, Candidate, Waiting, has_room, place
@@ -39,7 +39,7 @@ class Submitter:
             self.waiting.remove(record.spec.id)
         if phase is Phase.UNASSIGNED:
             self._act_unassigned(record)
-        elif status.state in END_STATES and followup(record) is Event.RESUBMIT:
+        elif is_resubmitted(record):
             self._resubmit(record)
 
     def _act_unassigned(self, record: Record) -> None:

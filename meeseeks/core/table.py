@@ -97,6 +97,17 @@ class Table:
         if view_state(record) in END_STATES:
             self._ended[jid] = max(record.spec.ts, record.status.ts)
 
+    def put_back(self, jid: str, before: Record | None) -> None:
+        """Let a job be again what it was before a change of which nobody was told; None: it was not there."""
+        if before is None:
+            self.forget(jid)
+            return
+        self._reindex(self._records[jid], before)
+        self._records[jid] = before
+        self._ended.pop(jid, None)
+        if view_state(before) in END_STATES:
+            self._ended[jid] = max(before.spec.ts, before.status.ts)
+
     def changes_since(self, seq: int, limit: int | None = None) -> tuple[list[Record], int]:
         """The records changed after `seq`, oldest change first, and the seq that they reach.
 

@@ -26,7 +26,10 @@ _JOIN_WITHIN = 8.0
 
 
 def run(config: NodeConfig) -> int:
-    """Run a node until SIGTERM or SIGINT; 0, or 1 with one line on stderr if it can't start or may not join."""
+    """Run a node until SIGTERM or SIGINT; 0, or 1 with one line on stderr if it can't start or may not join.
+
+    SIGHUP replaces the program by itself, as it is on disk by now, and its jobs go on.
+    """
     _set_up_logging(config)
     _raise_file_limit()
     for warning in config.warnings:
@@ -40,15 +43,30 @@ def run(config: NodeConfig) -> int:
     refused_at = time.monotonic() + _JOIN_WITHIN
 
     def should_stop() -> bool:
-        return bool(stop) or (node.refused is not None and time.monotonic() > refused_at)
+        is_told = any(number != signal.SIGHUP for number in stop)
+        return is_told or (node.refused is not None and time.monotonic() > refused_at)
+
+    def should_leave() -> bool:
+        if signal.SIGHUP in stop and config.state.sync == "memory":
+            stop.remove(signal.SIGHUP)
+            log.warning("SIGHUP is ignored: with state.sync=memory jobs can't outlive the program")
+        return signal.SIGHUP in stop
 
     print(f"ready {config.name} {config.listen.address}:{node.port} pub {node.pub_port}", flush=True)
     log.info("node %s listens on %s:%d (pub %d)", config.name, config.listen.address, node.port, node.pub_port)
-    node.run(wakeup_fd, should_stop)
+    node.run(wakeup_fd, should_stop, should_leave)
+    if signal.SIGHUP in stop:
+        _start_again(config, node)
     if not stop and node.refused is not None:
         print(f"mks node: {node.refused}", file=sys.stderr)
         return 1
     return 0
+
+
+def _start_again(config: NodeConfig, node: Node) -> None:
+    """Become the program that was started, on the ports that it has by now. Does not return."""
+    ports = [] if config.listen.port else [f"listen.port={node.port}", f"listen.pub_port={node.pub_port}"]
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *ports])  # noqa: S606 - our own command line
 
 
 def _raise_file_limit() -> None:
@@ -60,7 +78,7 @@ def _raise_file_limit() -> None:
 
 
 def _catch_signals() -> tuple[int, list[int]]:
-    """A file descriptor that becomes readable at SIGTERM or SIGINT, and the list that then has its number."""
+    """A file descriptor that becomes readable at SIGTERM, SIGINT or SIGHUP, and the list that then has its number."""
     readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     caught: list[int] = []
 
@@ -68,7 +86,7 @@ def _catch_signals() -> tuple[int, list[int]]:
         caught.append(number)
 
     handler: Callable[[int, object], None] = on_signal
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, handler)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     return readable, caught

@@ -15,8 +15,10 @@ __all__ = ["StateFolder"]
 class StateFolder:
     """`state.dir`, locked. `spool` in it has the captured output of jobs."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep_output: bool) -> None:
+        """`keep_output`: captured output outlives the node, as the table does that names it."""
         self.path = path
+        self._keep_output = keep_output
         self.spool = path / "spool"
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -28,11 +30,16 @@ class StateFolder:
         except OSError as error:
             os.close(self._lock)
             raise ConfigError(f"state.dir {path} is in use by another node: give each its own") from error
-        # The table lives in memory: output of an earlier life belongs to no job any more.
-        shutil.rmtree(self.spool, ignore_errors=True)
-        self.spool.mkdir(mode=0o700)
+        if not keep_output:  # the table lives in memory: output of an earlier life belongs to no job any more
+            shutil.rmtree(self.spool, ignore_errors=True)
+        try:
+            self.spool.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            os.close(self._lock)
+            raise ConfigError(f"state.dir {path} can't be used: {error.strerror}") from error
 
     def close(self) -> None:
-        """Let the next node have it; output goes with the table that named it."""
-        shutil.rmtree(self.spool, ignore_errors=True)
+        """Let the next node have it; output goes with a table that named it."""
+        if not self._keep_output:
+            shutil.rmtree(self.spool, ignore_errors=True)
         os.close(self._lock)

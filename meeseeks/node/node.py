@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +26,7 @@ from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Hello, Reply
 
 from .access import Access
 from .doors import Doors
+from .durability import Durability
 from .folder import StateFolder
 from .handlers import HANDLERS, LATER
 from .history import History
@@ -76,7 +76,8 @@ class Node:
         self._executor_lives = True
         self._executor_at = time.monotonic()  # when it was started, or is to be
         self._access = Access(config)
-        self._folder = StateFolder(config.state_dir)
+        self._folder = StateFolder(config.state_dir, keep_output=config.state.sync != "memory")
+        self._durability = Durability(config, self._folder)
         self._poller = sockets.Poller()
         self._router = sockets.router(self._access.keys)
         self._doors = Doors(config, self._access.on_turned_away)
@@ -88,11 +89,22 @@ class Node:
         self._open_publisher(config.pub_port, first=True)
         self._endpoints = Endpoints(config.advertised, self.port, self.pub_port, meeseeks.__version__)
         self.state = NodeState(
-            config.settings(), uuid.uuid4().hex, time.monotonic(), time.time(), endpoints=self._endpoints
+            config.settings(),
+            self._durability.incarnation,
+            time.monotonic(),
+            time.time(),
+            endpoints=self._endpoints,
+            boot=self._durability.boot,
         )
         self.state.wanted_topics = set()
-        self._executor = ExecutorHandle(self._folder.path, self.name, inline_output=config.state.inline_output)
+        self._executor = ExecutorHandle(
+            self._folder.path,
+            self.name,
+            inline_output=config.state.inline_output,
+            outlive=self._durability.outlives,
+        )
         self._spool = self._executor.spool
+        self._durability.restore(self.state, self._spool)
         self._dialer = Dialer(self._access.keys, config)
         self._peers = Peers(self.state, self._poller, self.hello, self._dialer)
         self._peers.set_fixed(config.peers())
@@ -106,8 +118,11 @@ class Node:
 
     # --- life
 
-    def run(self, wakeup_fd: int, should_stop: Callable[[], bool]) -> None:
-        """Go round until `should_stop` says so; `wakeup_fd` becomes readable when it should be asked."""
+    def run(self, wakeup_fd: int, should_stop: Callable[[], bool], should_leave: Callable[[], bool]) -> None:
+        """Go round until one of them says so; `wakeup_fd` becomes readable when they should be asked.
+
+        A stop ends the jobs; after `should_leave` they go on, for the node that is started next on this state folder.
+        """
         self._poller.register(wakeup_fd, sockets.POLLIN)
         while not self._is_over():
             wait_s = max(0.0, min(self.state.next_turn_at, self._tick_at) - time.monotonic())
@@ -116,6 +131,9 @@ class Node:
             ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
             if wakeup_fd in ready:
                 os.read(wakeup_fd, 4096)
+            if should_leave() and self._stop_at is None:
+                self._leave()
+                return
             if should_stop() and self._stop_at is None:
                 log.info("stopping: no new jobs, ending those that run")
                 self._stop_at = time.monotonic() + _STOP_WITHIN
@@ -133,6 +151,15 @@ class Node:
         """End the executor, tell how its last jobs ended, and close everything."""
         self._executor_lives = False
         self._turn({}, self._executor.stop(timeout=1.0))
+        self._close()
+
+    def _leave(self) -> None:
+        """Close everything but the executor: the node that comes next with this state folder takes its jobs over."""
+        log.info("leaving: jobs go on, for the next program of this node")
+        self._executor.detach()
+        self._close()
+
+    def _close(self) -> None:
         self._peers.close()
         sockets.close(self._router, _LAST_WORDS_MS)
         self._close_publisher()
@@ -141,6 +168,7 @@ class Node:
         self._access.close()
         sockets.terminate(_LAST_WORDS_MS)
         self._history.close()
+        self._durability.close()
         self._folder.close()
 
     def _is_over(self) -> bool:
@@ -168,6 +196,7 @@ class Node:
             self._read_subscriptions()
         self._tick(now)
         effects = self.state.finish()
+        self._durability.save(self.state, effects)
         self._carry_out(effects, now)
         self._turn_s_max = max(self._turn_s_max, time.monotonic() - now)
 
@@ -182,6 +211,7 @@ class Node:
         if self._publisher is None:
             self._open_publisher(self.pub_port)
         self.output.expire(now)
+        self._durability.tick(now)
         self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
         self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}
 
@@ -191,7 +221,9 @@ class Node:
         for jid in self.state.expired:
             self._spool.forget(jid)
         self.state.expired.clear()
-        orders = [order for order in effects.orders if not self._is_config_order(order)]
+        orders = self._durability.release(
+            [order for order in effects.orders if not self._is_config_order(order)]
+        )
         if orders and self._executor_lives:
             self._executor.send(orders)
         for update in effects.updates:
@@ -249,12 +281,15 @@ class Node:
         self.state.wanted_topics = set()
 
     def _read_requests(self) -> None:
+        first = len(self.replies)
+        self._durability.watch(self.state)
         for _ in range(_DRAIN_MAX):
             received = sockets.receive_request(self._router)
             if received is None:
-                return
+                break
             if len(received.frames) >= 2:
                 self._on_request(received)
+        self._durability.save_asked(self.state, self.replies, first)
 
     def _on_request(self, received: sockets.Received) -> None:
         envelope, frame = received.frames[:-1], received.frames[-1]
@@ -267,6 +302,7 @@ class Node:
         asker = Asker(envelope, request.id, kind, received.host, self)
         try:
             self._access.check(kind, data, received.user, self.state.table)
+            self._durability.check(kind)
             result = HANDLERS[kind](self, data, asker)
         except MeeseeksError as error:
             asker.answer(error)

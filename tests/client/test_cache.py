@@ -217,9 +217,9 @@ def test_a_snapshot_leaves_out_what_ended_long_ago_unless_somebody_waits_for_it(
     [
         ({}, {"state": "done"}, True),
         ({}, {"state": "running", "active": True}, False),
-        ({"restart": True}, {"state": "done"}, False),
+        ({"restart": True}, {"state": "done"}, True),  # it was asked for after the end
         ({"restart": True}, {"state": "failed", "fail_count": 1}, True),
-        ({"retries": 1}, {"state": "failed", "fail_count": 1}, False),
+        ({"retries": 1}, {"state": "failed", "fail_count": 1}, True),  # the same
         ({"retries": 1}, {"state": "failed", "fail_count": 2}, True),
         ({"resubmit": True}, {"state": "done"}, False),
         ({"resubmit": True, "killed_generation": 1}, {"state": "killed"}, True),

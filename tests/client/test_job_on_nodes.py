@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import queue
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -199,6 +200,17 @@ def test_a_job_that_will_run_again_is_alive(either):
     assert forever.wait(30)["state"] == "killed"
 
 
+@pytest.mark.parametrize(("command", "later"), [("exit 0", {"restart": True}), ("exit 3", {"retries": 3})])
+def test_a_wait_ends_although_more_runs_were_asked_for_after_the_end(either, command, later):
+    job = Job("sh", "-c", command, client=either, pool="p")
+    job.start()
+    assert job.wait(30)["start_count"] == 1
+    either.submit(id=job.jid, **later)
+    wait_until(lambda: all(either.query(job.jid)[key] == value for key, value in later.items()), 10, "the change")
+    assert job.wait(10)["start_count"] == 1
+    assert not job.is_alive()
+
+
 def test_waiting_has_a_deadline(either):
     job = Job("sleep", "60", client=either, pool="p")
     with pytest.raises(InvalidRequest, match="not started"):
@@ -264,3 +276,23 @@ def test_the_callbacks_thread_ends_when_nothing_is_owed(either):
     Job("true", client=either, pool="p", notify=told.put).start()
     told.get(timeout=30)
     wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("meeseeks-notify")], 15)
+
+
+def test_a_job_that_our_node_has_not_heard_of_yet_is_waited_for(either, place):
+    jid = uuid.uuid4().hex
+    with place.near.client() as other, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(either.wait_for, jid, 20)
+        other.query(jid)  # by now the first question about it has been asked
+        other.submit(id=jid, pool="p", args=["true"])
+        assert waiting.result(20)[jid]["state"] == "done"
+
+
+def test_a_job_that_has_left_the_cache_is_changed_at_its_node(place):
+    with place.far.client(refresh=0.1, poll=0.2, expire=0.3) as client:
+        jid = uuid.uuid4().hex
+        client.submit_job(id=jid, pool="p", args=["true"])
+        client.wait_for(jid, 20)
+        wait_until(lambda: client.get(id=jid) == {}, 20, "the job to leave the cache")
+        assert client.submit_job(id=jid, pool="held")[jid]["pool"] == "held"
+        with pytest.raises(InvalidRequest, match="needs 'args'"):
+            client.submit_job(id=uuid.uuid4().hex, pool="p")

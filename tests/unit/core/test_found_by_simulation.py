@@ -198,3 +198,19 @@ def test_what_was_running_is_taken_over_or_has_failed() -> None:
     assert (back.info("k")["state"], back.info("k")["error"]) == ("failed", "executor lost")
     back.end(first)
     assert back.info("j")["state"] == "done"
+
+
+def test_no_broadcast_counts_between_two_parts_of_a_sync() -> None:
+    """Seed 701044: a job that moved on in the peer's table between two parts was in neither, nor in a broadcast."""
+    desk = Desk(pools=NO_POOLS)
+    desk.meet("b")
+    peer = desk.state.mesh.peers["b"]
+    part = Snapshot(node="b", incarnation="life-b", since=peer.applied, seq=peer.applied + 5, more=True)
+    desk.turn(lambda: desk.state.on_snapshot(part))
+    reached = peer.applied
+    update = Update(node="b", incarnation="life-b", topic=OWN, prev=reached, seq=reached + 3, records=[])
+    desk.turn(lambda: desk.state.on_update(update))
+    assert peer.applied == reached
+    last = Snapshot(node="b", incarnation="life-b", since=reached, seq=reached + 3, records=[a_record()])
+    desk.turn(lambda: desk.state.on_snapshot(last))
+    assert (peer.applied, peer.synced, "j" in desk.state.table) == (reached + 3, True, True)

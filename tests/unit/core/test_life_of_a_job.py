@@ -6,7 +6,16 @@ import msgspec
 import pytest
 
 from meeseeks.core.effects import Adopted, Started
-from meeseeks.core.lifecycle import TRANSITIONS, Event, IllegalTransition, Phase, advance, first_status, phase_of
+from meeseeks.core.lifecycle import (
+    TRANSITIONS,
+    Event,
+    IllegalTransition,
+    Phase,
+    advance,
+    first_status,
+    is_over,
+    phase_of,
+)
 from meeseeks.core.record import Record, Spec, Status
 from meeseeks.core.settings import PoolSettings
 from meeseeks.errors import InvalidRequest
@@ -252,3 +261,28 @@ def test_a_hold_that_meets_a_started_job_lets_it_run() -> None:
     desk.kill("j")
     (order,) = desk.kills()
     assert not order.only_waiting
+
+
+@pytest.mark.parametrize(("rc", "later"), [(0, {"restart": True}), (3, {"retries": 2})])
+def test_what_is_asked_for_after_the_end_counts_from_the_next_run_on(rc: int, later: dict[str, object]) -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    desk.end(desk.starts()[0], rc)
+    desk.submit(id="j", **later)
+    desk.wait(30.0)
+    assert desk.starts() == []
+    assert is_over(desk.record("j"))
+    assert desk.kill("j")["state"] == ("done" if rc == 0 else "failed")
+    desk.submit(id="j", state="new")
+    desk.end(desk.starts()[0], rc)
+    desk.wait(1.0)
+    assert [start.key.run for start in desk.starts()] == [2]
+
+
+def test_resubmit_after_the_end_is_a_rerun_whatever_else_is_asked_for() -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    desk.end(desk.starts()[0], 3)
+    desk.submit(id="j", resubmit=True, retries=5)
+    desk.wait(1.0)
+    assert [start.key.run for start in desk.starts()] == [2]

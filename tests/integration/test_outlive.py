@@ -1,0 +1,215 @@
+"""What is acknowledged survives its node, and jobs outlive it: real nodes with a store, killed without a warning."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+from meeseeks import Client, InvalidRequest, MeeseeksError
+from tests.support.nodes import NodeProcess, mesh
+from tests.support.wait import wait_until
+
+STORED = {"state.sync": "acks", "pools.p.slots": 4}
+
+
+@pytest.fixture
+def nodes(tmp_path: Path):
+    with mesh(tmp_path, 2, **STORED) as two:
+        yield two
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path):
+    """A small file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def come_back(node: NodeProcess) -> NodeProcess:
+    node.kill()
+    return node.restart()
+
+
+def ended(client: Client, jid: str) -> dict:
+    def info_of_end() -> dict | bool:
+        info = client.query(jid)
+        return info and not info["active"] and info["state"] != "new" and info
+
+    return wait_until(info_of_end, 30)
+
+
+def starts(mark: Path) -> int:
+    return len(mark.read_text().splitlines()) if mark.exists() else 0
+
+
+def test_a_job_survives_three_kills_of_its_node(nodes, tmp_path):
+    a, _ = nodes
+    mark, go = tmp_path / "mark", tmp_path / "go"
+    script = f"echo start >> {mark}; i=0; while [ ! -e {go} ]; do echo $((i+=1)); sleep 0.05; done; exit 5"
+    with a.client() as client:
+        client.submit(id="long", pool="p", node="a", args=["sh", "-c", script])
+        wait_until(lambda: client.query("long")["state"] == "running", 20)
+    for _ in range(3):
+        come_back(a)
+        with a.client() as client:
+            assert client.query("long")["state"] == "running"
+    go.touch()
+    with a.client() as client:
+        info = ended(client, "long")
+        assert (info["state"], info["rc"], info["start_count"], info["error"]) == ("failed", 5, 1, None)
+        lines = base64.b64decode(info["stdout_data"]).decode().splitlines()
+        assert len(lines) > 20
+        assert lines == [str(number) for number in range(1, len(lines) + 1)]
+    assert starts(mark) == 1
+
+
+def test_an_end_that_no_node_saw_is_told_to_the_next(nodes, tmp_path):
+    a, b = nodes
+    go, over = tmp_path / "go", tmp_path / "over"
+    script = f"while [ ! -e {go} ]; do sleep 0.05; done; echo out; touch {over}; exit 3"
+    with a.client() as client, b.client() as other:
+        client.submit(id="j", pool="p", node="a", args=["sh", "-c", script])
+        wait_until(lambda: other.query("j") and other.query("j")["state"] == "running", 20)
+    a.kill()
+    go.touch()
+    wait_until(over.exists, 20)
+    a.restart()
+    with b.client() as other:
+        info = ended(other, "j")
+    assert (info["state"], info["rc"], info["stdout_data"]) == ("failed", 3, base64.b64encode(b"out\n").decode())
+
+
+def test_a_kill_and_a_change_while_the_node_is_down_are_obeyed(nodes):
+    a, b = nodes
+    with a.client() as client, b.client() as other:
+        client.submit(id="k", pool="p", node="a", args=["sleep", "600"])
+        client.submit(id="c", pool="p", node="a", hold=True, args=["true"])
+        for jid, state in (("k", "running"), ("c", "new")):
+            wait_until(lambda jid=jid, state=state: other.query(jid) and other.query(jid)["state"] == state, 20)
+    a.kill()
+    with b.client() as other:
+        other.kill("k")
+        other.submit(id="c", hold=False)
+    a.restart()
+    with a.client() as client:
+        assert ended(client, "k")["state"] == "killed"
+        assert ended(client, "c")["state"] == "done"
+
+
+def test_what_was_answered_is_there_after_a_kill_right_after_the_answer(tmp_path):
+    with mesh(tmp_path, 1, **{**STORED, "pools.p.hold": True}) as (node,):
+        for _ in range(10):
+            with node.client() as client:
+                jid = next(iter(client.submit(pool="p", args=["true"])))
+            come_back(node)
+            with node.client() as client:
+                assert client.query(jid)["state"] == "new"
+                assert len(client.ls()) == _ + 1
+
+
+def test_sighup_replaces_the_program_and_leaves_its_jobs(nodes, tmp_path):
+    a, b = nodes
+    mark = tmp_path / "mark"
+    with b.client() as other:
+        other.submit(id="j", pool="p", node="a", args=["sh", "-c", f"echo x >> {mark}; sleep 3; echo end"])
+        wait_until(lambda: other.query("j")["state"] == "running", 20)
+        executor = a.executor_pid()
+        os.kill(a.pid, signal.SIGHUP)
+        wait_until(lambda: a.stderr.count("listens on") == 2, 20, a.report)
+        assert a.executor_pid() == executor
+        info = ended(other, "j")
+        assert (info["state"], info["start_count"]) == ("done", 1)
+    assert starts(mark) == 1
+
+
+def test_an_executor_that_is_killed_takes_its_jobs_with_it_and_retries_follow(nodes):
+    a, _ = nodes
+    with a.client() as client:
+        client.submit(id="once", pool="p", node="a", args=["sleep", "600"])
+        client.submit(id="again", pool="p", node="a", retries=1, args=["sh", "-c", "sleep 0.5"])
+        wait_until(lambda: {info["state"] for info in client.query(["once", "again"]).values()} == {"running"}, 20)
+        pid = client.query("once")["pid"]
+        os.kill(a.executor_pid(), signal.SIGKILL)
+        info = ended(client, "once")
+        assert (info["state"], info["error"]) == ("failed", "executor lost")
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), 20)
+        assert ended(client, "again")["state"] == "done"
+
+
+def test_jobs_and_their_output_expire_on_disk_too(tmp_path):
+    with mesh(tmp_path, 1, **{**STORED, "state.expire": 1.0, "state.inline_output": 0}) as (node,):
+        with node.client() as client:
+            client.submit(id="j", pool="p", args=["echo", "out"])
+            wait_until(lambda: client.query("j") is False, 30)
+        spool = node.folder / "state" / "spool"
+        wait_until(lambda: not [path for path in spool.rglob("*") if path.is_file()], 10)
+        come_back(node)
+        with node.client() as client:
+            assert client.query("j") is False
+
+
+def test_a_job_of_an_earlier_life_is_known_by_what_it_was(tmp_path):
+    with mesh(tmp_path, 1, **STORED) as (node,):
+        with node.client() as client:
+            client.submit(id="j", pool="p", tags=["x"], args=["sh", "-c", "echo hello"])
+            before = ended(client, "j")
+        node.stop()
+        node.restart()
+        with node.client() as client:
+            after = client.query(tag="x")["j"]
+            assert {**after, "seq": 0} == {**before, "seq": 0}
+            with pytest.raises(InvalidRequest, match="needs"):
+                client.submit(id=uuid.uuid4().hex, pool="p")
+
+
+def test_a_full_disk_refuses_submits_and_lets_jobs_go_on(full_disk):
+    with mesh(full_disk, 1, **STORED) as (node,), node.client() as client:
+        client.submit(id="runs", pool="p", args=["sleep", "2"], stdout="/dev/null", stderr="/dev/null")
+        wait_until(lambda: client.query("runs")["state"] == "running", 20)
+        filler = full_disk / "filler"
+        with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(b"x" * 65536)
+                file.flush()
+
+        def refused() -> MeeseeksError | None:
+            try:
+                client.submit(pool="p", args=["x" * 50_000], hold=True)
+            except MeeseeksError as error:
+                return error
+            return None
+
+        error = wait_until(refused, 30)
+        assert "no room left" in str(error)
+        before = set(client.ls())
+        with pytest.raises(MeeseeksError, match="no room left"):
+            client.submit(id="no", pool="p", args=["true"])
+        assert set(client.ls()) == before
+        assert client.query("no") is False
+        assert ended(client, "runs")["state"] == "done"
+        filler.unlink()
+        wait_until(lambda: _taken(client), 20)
+        node.kill()
+        node.restart()
+        with node.client() as again:
+            assert set(again.ls()) >= before | {"yes"}
+            assert again.query("runs")["state"] == "done"
+
+
+def _taken(client: Client) -> bool:
+    try:
+        client.submit(id="yes", pool="p", args=["true"])
+    except MeeseeksError:
+        return False
+    return True
