@@ -20,6 +20,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,10 +93,10 @@ class Tunnels:
         try:
             self._loop.run_forever()
         finally:
-            while tasks := asyncio.all_tasks(self._loop):  # one that was taken meanwhile is ended as well
-                for task in tasks:
-                    task.cancel()
-                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.run_until_complete(asyncio.sleep(0))  # transports close a turn after they are told to
             self._loop.close()
 
@@ -247,30 +248,31 @@ def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> as
     return task
 
 
+def _end(connection: socket.socket, _task: asyncio.Task[None]) -> None:
+    connection.close()
+
+
 async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
-    """Take connections until cancelled. Not by `sock_accept`: what it has taken as it is cancelled is never closed."""
+    """Serve each connection in a task of its own, until this one is cancelled."""
     loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     def take() -> None:
+        # Not `sock_accept`: cancelled at the wrong moment it would lose a connection that it has taken.
         try:
             connection, _ = listener.accept()
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return
         except OSError as error:
             _log.warning("a connection could not be taken: %s", error.strerror)
             loop.remove_reader(listener)
-            loop.call_later(_PAUSE_MIN, listen)
+            loop.call_later(_PAUSE_MIN, loop.add_reader, listener, take)
             return
         connection.setblocking(False)
-        # A task that is cancelled before it begins closes nothing itself.
-        _keep(tasks, serve(connection)).add_done_callback(lambda _: connection.close())
-
-    def listen() -> None:
-        if listener.fileno() >= 0:
-            loop.add_reader(listener, take)
+        # Also where it is cancelled before it began, and so never had the connection in its hands.
+        _keep(tasks, serve(connection)).add_done_callback(partial(_end, connection))
 
     with listener:
-        listen()
+        loop.add_reader(listener, take)
         try:
             await loop.create_future()
         finally:

@@ -63,7 +63,7 @@ def test_jobs_run_and_are_followed_through_tls(place: Place):
         client.submit(id="far", pool="p", node="b", args=["echo", "x" * 100_000])
         info = client.wait_for("far", 20)["far"]
         assert (info["state"], info["node"]) == ("done", "b")
-        assert wait_until(lambda: cached.get_job("far"))["state"] == "done"
+        wait_until(lambda: cached.list_jobs(id="far", state="done"))
         assert len(cached.get_job("far")["stdout_data"]) > 100_000
     assert all("linked to node" in node.stderr for node in (a, b, c))
 
@@ -186,7 +186,8 @@ def test_every_key_of_ssl(place: Place, tmp_path_factory: pytest.TempPathFactory
             with node.client(ssl={**client, "verify": verify}) as good:
                 assert good.nodes()
         assert "server-secret" not in node.stderr
-        assert "user-secret" not in repr(node.client(ssl=client))
+        with node.client(ssl=client) as good:
+            assert "user-secret" not in repr(good)
 
 
 def test_a_listener_that_verifies_nobody(place: Place, tmp_path_factory: pytest.TempPathFactory):
