@@ -44,6 +44,11 @@ class Disk:
             size = size if written else size // 2
         os.close(fd)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it is filled up now."""
+        return self._ballast.exists()
+
     def free(self) -> None:
         """Make room again."""
         self._ballast.unlink(missing_ok=True)

@@ -131,6 +131,7 @@ class Saboteur:
     def __init__(self, mesh: ChaosMesh) -> None:
         self._mesh = mesh
         self._order = count()
+        self._rest: list[Callable[[], None]] = []
         self.troubles: list[Trouble] = []
         self.counts: Counter[str] = Counter()
         self.passed_over: list[str] = []
@@ -163,8 +164,6 @@ class Saboteur:
         for undo in rest:
             undo()
         self._mesh.wait_repaired()
-
-    _rest: list[Callable[[], None]] = []  # noqa: RUF012 - replaced, never changed
 
     def _begin(self, fault: Fault) -> Callable[[], None] | None:
         trouble = Trouble(fault, time.monotonic())

@@ -21,6 +21,8 @@ _PAUSE_S = 0.5
 _OPEN_MAX = 25
 """Jobs of a user that are not over: more would only wait in line."""
 _RECENT = 12
+_SECONDS, _OFTEN = [(0.0, 0.0), (0.1, 0.1), (0.2, 1.0), (0.5, 3.0), (4.0, 9.0)], [3, 3, 4, 4, 2]
+"""How long jobs take: the longest ones live through the loss of a node."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class User(threading.Thread):
             return
         dice, job = self._dice, f"{self._name}-{len(self.jobs)}"
         lines = dice.choice((0, 1, 10, 10, 1000))
-        seconds = round(dice.choice((0.0, 0.1, dice.uniform(0.2, 1.0), dice.uniform(0.5, 3.0))), 2)
+        shortest, longest = dice.choices(_SECONDS, _OFTEN)[0]
+        seconds = round(dice.uniform(shortest, longest), 2)
         code = dice.choice(("0", "0", "0", "odd", "3"))
         spec: dict[str, Any] = {"id": job, "pool": "p", "tags": ["first"]}
         spec["args"] = ["/bin/sh", self._script, job, str(self._marks.path), str(seconds), code, str(lines)]

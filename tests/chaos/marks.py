@@ -111,10 +111,11 @@ class Marks:
 
     def _watch(self) -> None:
         while not self._stop.is_set():
-            for pidfd, _ in self._poll.poll(_LOOK_EVERY_MS):
+            dead = self._poll.poll(_LOOK_EVERY_MS)
+            self._read()  # before, so that whoever is known to be dead has no mark that is not known
+            for pidfd, _ in dead:
                 self._alive[pidfd].dead_at = time.monotonic()
                 self._forget(pidfd)
-            self._read()
 
     def _forget(self, pidfd: int) -> None:
         self._poll.unregister(pidfd)

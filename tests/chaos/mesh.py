@@ -230,14 +230,29 @@ class ChaosMesh:
 
         def start() -> None:
             try:
-                self.nodes[name].start()
+                self._start_patiently(name)
             except AssertionError as error:
                 self.died.append(f"node {name} did not come back: {error}")
-                raise
-            self._down.discard(name)
-            done()
+            else:
+                self._down.discard(name)
+                done()
 
         self._repairs.append(self._workers[name].submit(start))
+
+    def _start_patiently(self, name: str) -> None:
+        """A node without room to write may refuse to start: whoever supervises it tries again."""
+        while True:
+            had_no_room = self._is_full(name)
+            try:
+                self.nodes[name].start()
+            except AssertionError:
+                if not (had_no_room or self._is_full(name)):
+                    raise
+            else:
+                return
+
+    def _is_full(self, name: str) -> bool:
+        return self._disk is not None and name == self.names[-1] and self._disk.is_full
 
     def left_behind(self) -> list[str]:
         """Processes of jobs that live, of whatever depth."""

@@ -17,6 +17,7 @@ __all__ = ["Ports", "Proxy", "host"]
 _CHUNK_BYTES = 64 * 1024
 _CHUNKS_ON_THE_WAY = 64
 _START_S = 10.0
+_LAST_WORDS_S = 1.0
 
 
 class Ports(NamedTuple):
@@ -168,8 +169,17 @@ class Proxy:
             return  # nobody listens there: the other end sees its connection break
         finally:
             for end in ends:
-                end.transport.abort()
+                await _close(end)
                 self._connections.get(link, set()).discard(end)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """What was passed on already still arrives, if the other end takes it."""
+    try:
+        writer.close()
+        await asyncio.wait_for(writer.wait_closed(), _LAST_WORDS_S)
+    except (OSError, TimeoutError):
+        writer.transport.abort()
 
 
 async def _flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: _Way) -> None:
