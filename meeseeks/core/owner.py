@@ -52,6 +52,8 @@ class Owner:
         self.pools: dict[str, Pool] = {}
         self.starter = Starter(ledger, mesh, self.pools, self.tasks, self.orders)
         self.executor_ready = False
+        self.knows_tasks = False
+        """An executor has told what it has: until then it may have tasks that an earlier life of this node ordered."""
         self.stopping = False
         self.beat_due = False
         """Something changed that the others need before the next heartbeat."""
@@ -149,13 +151,17 @@ class Owner:
 
     def _act_killed(self, record: Record) -> None:
         self.forget_line(record.spec.id)
-        if not self._drop_tasks(record.spec.id, "killed"):
+        if not self._drop_tasks(record.spec.id, "killed") and not self._may_have_task(record):
             self.ledger.advance(record, Event.KILL, error="killed", end_ts=self.ledger.wall)
 
     def _give_back(self, record: Record) -> None:
         self.forget_line(record.spec.id)
-        if not self._drop_tasks(record.spec.id, "given back", only_waiting=True):
+        if not self._drop_tasks(record.spec.id, "given back", only_waiting=True) and not self._may_have_task(record):
             self.ledger.advance(record, Event.BOUNCE)
+
+    def _may_have_task(self, record: Record) -> bool:
+        """Whether an executor that is mute still may start this run. It is looked at again when that has spoken."""
+        return not self.knows_tasks and phase_of(record.status) is Phase.CLAIMED
 
     def _line_up(self, record: Record) -> None:
         jid = record.spec.id
@@ -224,9 +230,10 @@ class Owner:
                 self._on_started(event)
             elif isinstance(event, Dropped):
                 self._on_dropped(event.key)
+        started = {event.key for event in events if isinstance(event, Started)}
         for event in events:
             if isinstance(event, Adopted):
-                self._on_adopted(event)
+                self._on_adopted(event, started)
 
     def on_executor_gone(self) -> None:
         """The executor died. Its tasks live until the next one has swept them up, and has said so (Adopted)."""
@@ -241,12 +248,12 @@ class Owner:
             record = self.ledger.advance(record, Event.START, pid=None, start_ts=self.ledger.wall)
         self._finish(record, Event.FAIL, rc=None, error="executor lost", end_ts=self.ledger.wall)
 
-    def _on_adopted(self, event: Adopted) -> None:
-        self.executor_ready = True
+    def _on_adopted(self, event: Adopted, told: set[TaskKey]) -> None:
+        self.executor_ready = self.knows_tasks = True
         self.orders.extend(
             SetSlots(name, pool.settings.slots) for name, pool in self.pools.items() if name != CONFIG_POOL
         )
-        known = {*event.waiting, *(started.key for started in event.running)}
+        known = {*told, *event.waiting, *(started.key for started in event.running)}
         for task in self.tasks:
             if task.key not in known and task.pool != CONFIG_POOL:
                 self._lose(task)
@@ -271,6 +278,7 @@ class Owner:
         self.ledger.dirty[key.job] = None
 
     def _on_started(self, event: Started) -> None:
+        self._adopt(event.key)  # an order of an earlier life may have reached a frozen executor only now
         task = self.tasks.get(event.key)
         if task is None or task.started:
             return

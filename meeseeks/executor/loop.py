@@ -44,6 +44,9 @@ class Loop:
         self._parent = _watch(parent)
         self._outlives = parent is None
         self._has_lost_node = False
+        self._is_asked = False
+        """A node wants to know what we have. It is told after all orders that came before: the last ones of the node
+        before it may have waited here, if this process was frozen when that one died."""
         self._stops_asked = 0
         self._stops_done = 0
         self._stopped_at = math.inf
@@ -65,12 +68,16 @@ class Loop:
                 self._empty_pipe()
             if self._monitor in ready:
                 self._on_monitor()
+            orders = self._receive() if self._line in ready or self._is_asked else []
             if self._parent is not None and self._parent in ready:
                 log.warning("the node is gone: ending its tasks")
                 self._poller.unregister(self._parent)
                 self._parent = None
                 self._ask_stop()
-            self._executor.turn(self._receive() if self._line in ready else [])
+            self._executor.turn(orders)
+            if self._is_asked:
+                self._is_asked = False
+                self._executor.announce()
             while self._stops_done < self._stops_asked:
                 self._stops_done += 1
                 self._stopped_at = min(self._stopped_at, time.monotonic())
@@ -103,8 +110,7 @@ class Loop:
     def _on_monitor(self) -> None:
         while (event := sockets.monitor_event(self._monitor)) is not None:
             if event == "ready":
-                self._has_lost_node = False
-                self._executor.announce()
+                self._has_lost_node, self._is_asked = False, True
             elif event == "disconnected":
                 self._has_lost_node = True
 
@@ -118,8 +124,8 @@ class Loop:
                     log.warning("orders that can't be read were dropped: %s", error)
                     continue
                 orders.extend(batch)
-                if not batch:  # a node that asks who we are
-                    self._executor.announce()
+                if not batch:
+                    self._is_asked = True
         return orders
 
     def _tell(self) -> None:

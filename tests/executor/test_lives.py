@@ -321,3 +321,18 @@ def test_a_handle_needs_no_events_loop_to_start(tmp_path):
         assert handle.flush()
     finally:
         handle.stop()
+
+
+def test_a_frozen_executor_tells_the_next_node_what_the_last_one_ordered(make_node):
+    first = make_node(outlive=True)
+    first.adopted()
+    pid = executor_pid(first)
+    running = first.start("running", "sleep", "1000")
+    first.started(running)
+    os.kill(pid, signal.SIGSTOP)
+    late = first.start("late", "sleep", "1000")
+    first.handle.detach()
+    second = make_node(outlive=True)
+    os.kill(pid, signal.SIGCONT)
+    adopted = second.adopted()
+    assert {started.key for started in adopted.running} | set(adopted.waiting) == {running, late}
