@@ -23,6 +23,8 @@ _OPEN_MAX = 25
 _RECENT = 12
 _SECONDS, _OFTEN = [(0.0, 0.0), (0.1, 0.1), (0.2, 1.0), (0.5, 3.0), (4.0, 9.0)], [3, 3, 4, 4, 2]
 """How long jobs take: the longest ones live through the loss of a node."""
+_ENDLESS_S = 1000.0
+"""A job that ends by a kill only; each user always has one."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Asked:
     spec: dict[str, Any]
     node: str
     lines: int
+    seconds: float = 0.0
     answer: str = "unsure"
     kills: list[Kill] = field(default_factory=list)
     tried_kill: bool = False
@@ -54,12 +57,17 @@ class Asked:
     @property
     def is_plain(self) -> bool:
         """Whether nothing but its user starts it again."""
-        return not (self.spec.get("retries") or self.is_endless)
+        return not (self.spec.get("retries") or self.starts_again)
+
+    @property
+    def starts_again(self) -> bool:
+        """Whether it starts again and again until somebody ends that."""
+        return bool(self.spec.get("restart") or self.spec.get("resubmit"))
 
     @property
     def is_endless(self) -> bool:
-        """Whether it starts again until somebody ends that."""
-        return bool(self.spec.get("restart") or self.spec.get("resubmit"))
+        """Whether it has to be killed."""
+        return self.starts_again or self.seconds >= _ENDLESS_S
 
     @property
     def may_move(self) -> bool:
@@ -115,6 +123,8 @@ class User(threading.Thread):
         lines = dice.choice((0, 1, 10, 10, 1000))
         shortest, longest = dice.choices(_SECONDS, _OFTEN)[0]
         seconds = round(dice.uniform(shortest, longest), 2)
+        if all(asked.tried_kill or asked.seconds < _ENDLESS_S for asked in self.jobs.values()):
+            seconds = _ENDLESS_S
         code = dice.choice(("0", "0", "0", "odd", "3"))
         spec: dict[str, Any] = {"id": job, "pool": "p", "tags": ["first"]}
         spec["args"] = ["/bin/sh", self._script, job, str(self._marks.path), str(seconds), code, str(lines)]
@@ -126,7 +136,7 @@ class User(threading.Thread):
         if dice.random() < 0.15:
             spec["node"] = dice.choice(list(self._clients))
         node = self._node()
-        asked = self.jobs[job] = Asked(job, spec, node, lines)
+        asked = self.jobs[job] = Asked(job, spec, node, lines, seconds)
         asked.answer, _ = self._ask(asked, f"submit {kind}", node, lambda client: client.submit(**spec))
 
     def _kill(self) -> None:

@@ -237,7 +237,7 @@ def verdict(tmp_path, job):
 
 
 def asked(answer: str = "acked", lines: int = 0, **spec: Any) -> Asked:
-    return Asked("j", {"id": "j", "args": [], **spec}, "a", lines, answer)
+    return Asked("j", {"id": "j", "args": [], **spec}, "a", lines, answer=answer)
 
 
 def test_a_job_that_did_what_it_says_is_no_problem(verdict):

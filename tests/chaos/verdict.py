@@ -89,7 +89,7 @@ class Judge:
     def _why_not(self, asked: Asked, info: Mapping[str, Any], runs: list[Run]) -> str | None:
         """Why the last of these runs has no reason to be; None if it has one."""
         before, last = runs[-2], runs[-1]
-        if asked.is_endless or self._may_be_unheard(asked, info, before, last):
+        if asked.starts_again or self._may_be_unheard(asked, info, before, last):
             return None
         if before.ended == "0":
             return f"the one before had succeeded on {before.node}"
