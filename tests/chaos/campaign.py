@@ -26,7 +26,6 @@ from .verdict import COUNTS, Judge, Problem
 __all__ = ["Campaign", "Options"]
 
 _EQUAL_WITHIN_S = 5.0
-_QUIET_WITHIN_S = 60.0
 _LEAVE_S = 5.0
 _STORIES = 3
 
@@ -43,6 +42,7 @@ class Options:
     only: tuple[str, ...] = ()
     round_size: int = 50
     gap_s: float = 1.0
+    quiet_within_s: float = 60.0
     config: dict[str, object] = field(default_factory=dict)
 
 
@@ -110,7 +110,7 @@ class Campaign:
             differ = watch.lasting_differences(healed_at + _EQUAL_WITHIN_S, self._wait)
             equal_s = time.monotonic() - healed_at
             self._end_endless(users, clients)
-            quiet_by = time.monotonic() + _QUIET_WITHIN_S
+            quiet_by = time.monotonic() + self.options.quiet_within_s
             tables = watch.until(lambda tables: _quiet(tables, len(clients)), quiet_by, self._wait)
             left = mesh.wait_nothing_left(_LEAVE_S)
             problems = [Problem("tables", jid, f"differ {_EQUAL_WITHIN_S:g} s after the last fault") for jid in differ]
