@@ -15,7 +15,7 @@ from typing import Any
 from meeseeks import Client
 from meeseeks.errors import MeeseeksError
 
-from .faults import Saboteur, make_plan
+from .faults import Plan, Saboteur, make_plan
 from .load import Asked, User, over
 from .marks import SCRIPT, Marks
 from .mesh import ChaosMesh
@@ -94,42 +94,50 @@ class Campaign:
         with ExitStack() as stack:
             users = [self._user(stack, prefix, i, mesh, marks) for i in range(self.options.users)]
             clients = {name: stack.enter_context(mesh.client(name)) for name in mesh.names}
-            try:
-                for user in users:
-                    user.start()
-                saboteur.carry_out(plan, self._wait)
-            finally:
-                for user in users:
-                    user.stop()
-                saboteur.heal()
-                for user in users:
-                    user.join()
+            self._break(plan, saboteur, users)
             healed_at = time.monotonic()
-            jobs = {job: asked for user in users for job, asked in user.jobs.items()}
             watch = Watch(clients, prefix)
             differ = watch.lasting_differences(healed_at + _EQUAL_WITHIN_S, self._wait)
             equal_s = time.monotonic() - healed_at
             self._end_endless(users, clients)
             quiet_by = time.monotonic() + self.options.quiet_within_s
             tables = watch.until(lambda tables: _quiet(tables, len(clients)), quiet_by, self._wait)
-            left = mesh.wait_nothing_left(_LEAVE_S)
+            quiet_s = time.monotonic() - healed_at
             problems = [Problem("tables", jid, f"differ {_EQUAL_WITHIN_S:g} s after the last fault") for jid in differ]
             problems += [Problem("tables", jid, "differ for ever") for jid in differences(tables, len(clients))]
-            problems += [Problem("unkilled", None, f"left behind: {process}") for process in left]
-            problems += [Problem("nodes", None, text) for text in mesh.died]
-            problems += [Problem("misreported", None, text) for user in users for text in user.defects]
-            problems += [Problem("misreported", None, f"a mark that is none: {line!r}") for line in marks.strange]
-            mesh.died.clear()
-            marks.strange.clear()
+            problems += self._strange(mesh, marks, users)
+            jobs = {job: asked for user in users for job, asked in user.jobs.items()}
             problems += self._judge(jobs, tables, Judge(marks, saboteur, time.monotonic()), clients)
         self._count(jobs, marks, saboteur, equal_s)
-        quiet_s = time.monotonic() - healed_at
         self._say(
             f"round {number}: {sum(saboteur.counts.values())} faults, {len(jobs)} jobs, "
             f"{sum(len(marks.of(job)) for job in jobs)} starts; tables equal after {equal_s:.1f} s, "
             f"quiet after {quiet_s:.1f} s; {len(problems)} problems"
         )
         self._report(problems, jobs, tables, marks, saboteur)
+
+    def _break(self, plan: Plan, saboteur: Saboteur, users: Sequence[User]) -> None:
+        """All faults, while users ask for things; then nothing is broken, and nobody asks any more."""
+        try:
+            for user in users:
+                user.start()
+            saboteur.carry_out(plan, self._wait)
+        finally:
+            for user in users:
+                user.stop()
+            saboteur.heal()
+            for user in users:
+                user.join()
+
+    def _strange(self, mesh: ChaosMesh, marks: Marks, users: Sequence[User]) -> list[Problem]:
+        """What is wrong, and of no job."""
+        found = [Problem("unkilled", None, f"left behind: {process}") for process in mesh.wait_nothing_left(_LEAVE_S)]
+        found += [Problem("nodes", None, text) for text in mesh.died]
+        found += [Problem("misreported", None, text) for user in users for text in user.defects]
+        found += [Problem("misreported", None, f"a mark that is none: {line!r}") for line in marks.strange]
+        mesh.died.clear()
+        marks.strange.clear()
+        return found
 
     def _user(self, stack: ExitStack, prefix: str, i: int, mesh: ChaosMesh, marks: Marks) -> User:
         clients = {name: stack.enter_context(mesh.client(name)) for name in mesh.names}

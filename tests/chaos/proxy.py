@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Self
 
 __all__ = ["Ports", "Proxy", "host"]
@@ -79,7 +80,7 @@ class Proxy:
     def delay(self, a: int, b: int, seconds: float) -> None:
         """Everything takes so much longer, in both directions."""
         for way in (self._ways[a, b], self._ways[b, a]):
-            self._do(lambda way=way: setattr(way, "delay_s", seconds))
+            self._do(partial(setattr, way, "delay_s", seconds))
 
     def heal(self, a: int, b: int) -> None:
         """Nothing is wrong with this link any more."""
