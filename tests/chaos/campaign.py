@@ -84,7 +84,7 @@ class Campaign:
             while left and not (options.minutes and time.monotonic() - began_at > 60 * options.minutes):
                 size, number = min(left, options.round_size), number + 1
                 self._round(number, size, kinds, mesh, marks)
-                left -= size
+                left = max(0, options.faults - sum(self._faults.values()))  # what could not be injected does not count
         self._summary(time.monotonic() - began_at)
         return not self.problems
 
