@@ -250,8 +250,8 @@ def jobinfo(record: Record, seq: int) -> dict[str, Any]:
 
 
 def _whole(seconds: float | None) -> float | None:
-    """A whole number as API.md has it: an int."""
-    return int(seconds) if seconds is not None and seconds.is_integer() else seconds
+    """A whole number as API.md has it: an int. What no message could carry as one stays as it is."""
+    return int(seconds) if seconds is not None and seconds.is_integer() and abs(seconds) <= 2**53 else seconds
 
 
 def _base64(data: bytes | None) -> str | None:

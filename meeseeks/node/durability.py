@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 
 from meeseeks.config import NodeConfig
-from meeseeks.core.effects import Ack, Effects, Order
+from meeseeks.core.effects import Ack, Effects, Kill, Order, Start
 from meeseeks.core.node_state import NodeState
 from meeseeks.errors import RequestFailed
 from meeseeks.executor.spool import Spool
@@ -59,6 +59,7 @@ class Durability:
         if self._store.boot:
             state.restore(self._store.rows, self._store.seq)
         self._store.rows = []
+        self._store.begin(state.table.seq)
         spool.prune(record.spec.id for record in state.table)
 
     # --- requests
@@ -100,14 +101,27 @@ class Durability:
         self._store.save(rows, state.expired, state.table.seq, state.ledger.now)
 
     def release(self, orders: list[Order]) -> list[Order]:
-        """The orders that may go out: what the executor may forget has to be on disk."""
+        """The orders that may go out. What starts, and what the executor may forget, has to be on disk."""
         if self._store is None:
             return orders
-        if self._store.trouble is not None:
-            self._held += [order for order in orders if isinstance(order, Ack)]
-            return [order for order in orders if not isinstance(order, Ack)]
-        held, self._held = self._held, []
-        return [*held, *orders]
+        if self._store.trouble is None:
+            held, self._held = self._held, []
+            return [*held, *orders]
+        waiting = {order.key for order in self._held if isinstance(order, Start)}
+        released: list[Order] = []
+        for order in orders:
+            if isinstance(order, Start):
+                waiting.add(order.key)
+            # A kill must not overtake the start that it is about.
+            elif not isinstance(order, Ack) and not (isinstance(order, Kill) and order.key in waiting):
+                released.append(order)
+                continue
+            self._held.append(order)
+        return released
+
+    def executor_died(self) -> None:
+        """What it was to be told is void."""
+        self._held.clear()
 
     def tick(self, now: float) -> None:
         """A few times a second: force what is due to the disk, and try again what failed."""

@@ -248,7 +248,13 @@ class Node:
             sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
 
     def _frame_of(self, reply: Reply) -> bytes:
-        frame = codec.encode(reply)
+        try:
+            frame = codec.encode(reply)
+        except (OverflowError, TypeError, ValueError) as error:
+            # Of numbers that a mad peer has told: they must not end the node.
+            log.exception("the answer to a request can't be sent")
+            text = f"the answer can't be sent: {error}"
+            return codec.encode(Reply(id=reply.id, node=self.name, error=ErrorInfo(RequestFailed.code, text)))
         if len(frame) <= MAX_MESSAGE_BYTES:
             return frame
         text = f"the answer has {len(frame)} bytes, more than the {MAX_MESSAGE_BYTES} of a message: ask for fewer jobs"
@@ -342,6 +348,7 @@ class Node:
             pause = 0.0 if now - self._executor_at > _EXECUTOR_PAUSE else _EXECUTOR_PAUSE
             self._executor_at = now + pause
             log.error("the executor died: its jobs have failed; a new one is started in %g s", pause)
+            self._durability.executor_died()
             self.state.on_executor_gone()
 
     # --- what handlers need

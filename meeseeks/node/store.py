@@ -75,10 +75,10 @@ class _Damaged(Exception):
 
 
 class Store:
-    """The store of one node, for its loop alone. Nothing but the constructor raises for what the disk does.
+    """The store of one node, for its loop alone. Only the constructor and `begin` raise for what the disk does.
 
     `incarnation`, `boot` (how often it was started before), `seq` and `rows` (in the order of their seq) are what an
-    earlier life left.
+    earlier life left; `begin` comes before the first write.
     """
 
     def __init__(self, path: Path, sync: Sync) -> None:
@@ -118,7 +118,8 @@ class Store:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != _APPLICATION_ID and (application or tables):
+        self._is_new = application != _APPLICATION_ID
+        if self._is_new and (application or tables):
             raise ConfigError(f"{self.path} is the database of another program: move it away, or set another state.dir")
         if version > FORMAT:
             raise ConfigError(
@@ -129,8 +130,9 @@ class Store:
     def _set_up(self) -> None:
         # While it is no WAL database yet, this goes to the file itself: it is ours from its first page on.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {FORMAT}")
+        if self._is_new:
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA journal_size_limit = 67108864")
@@ -139,7 +141,7 @@ class Store:
     def _read(self) -> None:
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise _Damaged(verdict)
+            raise _Damaged(" ".join(str(verdict).split()))
         facts = dict(self._db.execute("SELECT key, value FROM facts"))
         decode = _decoder.decode
         self.rows = [(seq, decode(blob)) for seq, blob in self._db.execute("SELECT seq, record FROM jobs ORDER BY seq")]
@@ -148,10 +150,20 @@ class Store:
         if not self.boot or self.boot >= _BOOTS_MAX:
             self.incarnation, self.boot, self.seq = uuid.uuid4().hex, 0, 0
         self.seq = self._seq = max(self.seq, self.rows[-1][0] if self.rows else 0)
-        new = {"incarnation": self.incarnation, "boots": self.boot + 1, "seq": self.seq}
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany(_FACT, new.items())
-        self._db.execute("COMMIT")
+
+    def begin(self, seq: int) -> None:
+        """A new life begins, and counts on from `seq`: on disk, or a second start would use its numbers again.
+
+        ConfigError where there is no room even for that. Before the first write.
+        """
+        self._seq = seq
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            facts = {"incarnation": self.incarnation, "boots": self.boot + 1, "seq": seq}
+            self._db.executemany(_FACT, facts.items())
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise ConfigError(f"the store {self.path} can't be used: {_reason(error)}") from error
 
     # --- writing
 

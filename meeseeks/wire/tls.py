@@ -102,7 +102,7 @@ def failure_of(error: BaseException) -> Failure:
             return Failure(reached=True, why=f"the other side refuses: {reason}; does it accept our certificate?")
         return Failure(reached=True, why=f"TLS failed: {reason}")
     if isinstance(error, ConnectionResetError):
-        return Failure(reached=True, why="the other side closed the connection: does it speak TLS?")
+        return Failure(reached=True, why="the other side closed the connection: it does not speak TLS, or refuses us")
     if isinstance(error, TimeoutError):
         return Failure(reached=False, why="no answer in time")
     return Failure(reached=False, why=getattr(error, "strerror", None) or str(error))

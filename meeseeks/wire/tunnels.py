@@ -20,6 +20,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -239,24 +240,43 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Run it; the loop itself would forget a task that nobody holds."""
     task = asyncio.get_running_loop().create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+    return task
+
+
+def _end(connection: socket.socket, _task: asyncio.Task[None]) -> None:
+    connection.close()
 
 
 async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
+    """Serve each connection in a task of its own, until this one is cancelled."""
     loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def take() -> None:
+        # Not `sock_accept`: cancelled at the wrong moment it would lose a connection that it has taken.
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            _log.warning("a connection could not be taken: %s", error.strerror)
+            loop.remove_reader(listener)
+            loop.call_later(_PAUSE_MIN, loop.add_reader, listener, take)
+            return
+        connection.setblocking(False)
+        # Also where it is cancelled before it began, and so never had the connection in its hands.
+        _keep(tasks, serve(connection)).add_done_callback(partial(_end, connection))
+
     with listener:
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                _log.warning("a connection could not be taken: %s", error.strerror)
-                await asyncio.sleep(_PAUSE_MIN)
-                continue
-            _keep(tasks, serve(connection))
+        loop.add_reader(listener, take)
+        try:
+            await loop.create_future()
+        finally:
+            loop.remove_reader(listener)
 
 
 async def _pump(

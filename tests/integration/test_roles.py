@@ -19,7 +19,7 @@ from meeseeks.wire.curve import load_key, make_client_key, make_mesh_key
 from meeseeks.wire.keys import Role
 from meeseeks.wire.messages import REQUEST_TYPES, Request
 from tests.support.curve import mesh_key, show
-from tests.support.nodes import NodeProcess, mesh
+from tests.support.nodes import NodeProcess, mesh, wait_linked
 from tests.support.wait import wait_until
 
 LET_IN_S = 2.0
@@ -312,3 +312,18 @@ def test_no_secret_is_in_a_log_or_a_process_list(place: Place):
             assert secret.encode() not in line.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+def test_a_peer_that_did_not_encrypt_is_found_once_it_does(tmp_path: Path):
+    """ZeroMQ gives such a connection up for good: the node makes a new one."""
+    b = NodeProcess(tmp_path, "b", {"security.mode": "none"}).start()
+    a = NodeProcess(tmp_path, "a", {"nodes.b.address": b.address, "nodes.b.port": b.port}).start()
+    try:
+        wait_until(lambda: "not let in by" in a.stderr, 10, a.report)
+        b.stop()
+        b.config["security.mode"] = "curve"
+        b.restart()
+        wait_linked([a, b])
+    finally:
+        a.stop()
+        b.stop()

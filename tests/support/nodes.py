@@ -57,8 +57,11 @@ class NodeProcess:
         *,
         join: str = "",
         client: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`environment` is added to that of this process."""
         self.name = name
+        self.environment = dict(environment or {})
         self.options = dict(client or {})
         self.folder = folder / name
         self.mark = uuid.uuid4().hex
@@ -108,7 +111,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                env={**os.environ, NODE_MARK: self.mark, "PYTHONPATH": path},
+                env={**os.environ, **self.environment, NODE_MARK: self.mark, "PYTHONPATH": path},
             )
         _live[self.mark] = self
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from meeseeks.core.record import Record
+from meeseeks.core.record import Record, jobinfo
 from tests.unit.core.desk import Desk
 
 
@@ -22,3 +22,13 @@ def test_a_loss_of_an_assignment_that_never_was_is_not_refuted_for_ever(lost, st
     desk.hear("b", [Record(spec, status)])
     desk.wait(3)
     assert desk.info("j")["state"] == "failed"
+
+
+@pytest.mark.parametrize("runtime", [1e308, -1e308, 1e18, 3.0, 0.5])
+def test_a_jobinfo_can_be_sent_whatever_the_runtime(runtime) -> None:
+    """A whole number as large as this was no integer that MessagePack has: the answer ended the node."""
+    desk = Desk()
+    desk.submit(id="j")
+    honest = desk.record("j")
+    info = jobinfo(Record(msgspec.structs.replace(honest.spec, runtime=runtime), honest.status), 1)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(info))["runtime"] == runtime

@@ -1,0 +1,102 @@
+"""The store's file: what it refuses, what it moves aside, and how long it takes to come back to many jobs."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from meeseeks.core.record import Record, Spec, Status
+from meeseeks.errors import ConfigError
+from meeseeks.node.store import FORMAT, STORE_NAME, Store
+from tests.support.nodes import mesh
+
+
+def a_job(number: int) -> tuple[int, Record]:
+    spec = Spec(id=f"j{number}", pool="p", args=("true",), submit_node="a", tags=("x",))
+    return number, Record(spec, Status(epoch=(1, "a"), state="done", node="a", rc=0))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / STORE_NAME
+
+
+@pytest.mark.parametrize("sync", ["acks", "all", "os"])
+def test_what_was_stored_is_there_again(path, sync):
+    store = Store(path, sync)
+    assert (store.boot, store.rows) == (0, [])
+    store.begin(0)
+    rows = [a_job(number) for number in range(1, 6)]
+    assert store.save_asked(rows[:3], 3, 0.0)
+    store.save(rows[3:], ["j1"], 7, 0.0)
+    store.close()
+    again = Store(path, sync)
+    assert (again.incarnation, again.boot, again.seq, again.rows) == (store.incarnation, 1, 7, rows[1:])
+    again.begin(1007)
+    again.close()
+    third = Store(path, sync)
+    assert (third.boot, third.seq) == (2, 1007)  # although it wrote nothing: its numbers are not used again
+    third.close()
+
+
+def test_a_file_of_somebody_else_is_refused_and_stays(path):
+    path.write_text("my shopping list, which nobody may overwrite")
+    with pytest.raises(ConfigError, match="is no store of jobs: move it away"):
+        Store(path, "acks")
+    assert path.read_text().startswith("my shopping list")
+
+
+def test_a_database_of_another_program_is_refused_and_stays(path):
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+    db.close()
+    with pytest.raises(ConfigError, match="database of another program"):
+        Store(path, "acks")
+
+
+def test_a_later_format_is_refused(path):
+    Store(path, "acks").close()
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    db.close()
+    with pytest.raises(ConfigError, match=f"has format {FORMAT + 1} of a later meeseeks"):
+        Store(path, "acks")
+
+
+def test_a_damaged_store_is_moved_aside_and_told(path, caplog):
+    store = Store(path, "acks")
+    store.begin(0)
+    assert store.save_asked([a_job(number) for number in range(1, 500)], 500, 0.0)
+    store.close()
+    damaged = bytearray(path.read_bytes())
+    damaged[4096:-4096] = b"\xff" * (len(damaged) - 8192)
+    path.write_bytes(damaged)
+    with caplog.at_level(logging.ERROR):
+        again = Store(path, "acks")
+    assert (again.rows, again.boot) == ([], 0)
+    assert again.incarnation != store.incarnation
+    again.close()
+    (aside,) = path.parent.glob("*.corrupt-*")
+    assert aside.read_bytes() == bytes(damaged)
+    assert "is damaged" in caplog.text
+    assert aside.name in caplog.text
+
+
+def test_a_folder_that_is_none_or_a_second_node_on_it_is_one_sentence(tmp_path):
+    def start(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "meeseeks.node", "name=z", "listen.port=0", f"state.dir={folder}"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+    (tmp_path / "file").write_text("")
+    refused = start(tmp_path / "file" / "state")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "can't be used" in refused.stderr.splitlines()[-1]
+    with mesh(tmp_path, 1) as (node,):
+        second = start(node.folder / "state")
+        assert second.returncode == 1
+        assert "is in use by another node" in second.stderr.splitlines()[-1]
