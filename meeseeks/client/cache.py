@@ -15,14 +15,13 @@ from typing import Any
 
 import msgspec
 
-from meeseeks.core.lifecycle import is_over
 from meeseeks.core.record import END_STATES, KILLED, NEW, Record, jobinfo, merge, view_state
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
 from .settings import Place
 from .watchers import UNKNOWN_FOR, Watcher, Watchers
-from .writes import UNKNOWN, Outbox, Write, check_change, overlaid, provisional, refused
+from .writes import UNKNOWN, Outbox, Write, answered, check_change, is_final, overlaid, provisional, refused
 
 __all__ = ["Cache", "Info", "is_final"]
 
@@ -32,11 +31,6 @@ Info = dict[str, Any]
 _EXPIRE_BATCH = 1000
 _STRAYS = 1000
 _OUTPUTS_KEPT = 1000
-
-
-def is_final(record: Record) -> bool:
-    """Whether a job is over for good: it has ended, its processes are gone, and no rerun follows by itself."""
-    return record.spec.generation == record.status.generation and is_over(record)
 
 
 class Cache:
@@ -226,6 +220,10 @@ class Cache:
             for write in batch:
                 info = infos.get(write.jid)
                 write.seq = info["seq"] if isinstance(info, dict) else 0
+                shown = self._table.get(write.jid)
+                if write.fresh and info and write.seq <= self._applied and shown and not shown.status.epoch[1]:
+                    # It was there, had left this cache, and was not changed: no broadcast will tell how it is.
+                    self._put(answered(info))
             self._settle(batch)
 
     def retry(self, batch: list[Write], sent_to: Place | None) -> None:

@@ -27,6 +27,10 @@ from .waiting import poll_until_over, watch_until_over
 __all__ = ["Client"]
 
 
+_LOOK = 0.5
+"""Seconds that the last question of a wait may take, beyond its deadline."""
+
+
 class Client:
     """A connection to a mesh, through one of its nodes. Any number of threads may use it at once.
 
@@ -295,7 +299,8 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
 
         def ask(asked: list[str]) -> dict[str, Info]:
-            left = self._settings.timeout if deadline is None else max(0.0, deadline - time.monotonic())
+            # A wait of no time is a look: it has time for an answer as well.
+            left = self._settings.timeout if deadline is None else max(_LOOK, deadline - time.monotonic())
             infos: dict[str, Info] = self._query(asked, min(left, self._settings.timeout))
             return infos
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from meeseeks.errors import MeeseeksError
 
 from .arguments import is_exited
+from .watchers import UNKNOWN_FOR
 
 if TYPE_CHECKING:
     from .client import Client
@@ -39,6 +41,8 @@ class _Pending:
         self.client = client
         self.call = call
         self.job = job
+        self.missing: dict[str, float] = {}
+        """Jobs that the node did not know when it was asked, and since when (monotonic)."""
 
 
 class _Dispatcher:
@@ -114,15 +118,21 @@ class _Dispatcher:
         except MeeseeksError as error:
             _log.warning("can't ask for %d jobs, and will try again: %s", len(asked), error)
             return
+        now = time.monotonic()
         for pending, jid in asked:
-            if jid not in infos or is_exited(infos[jid]):
+            if jid in infos:
+                pending.missing.pop(jid, None)
+                is_over = is_exited(infos[jid])
+            else:  # perhaps not known yet: the Client may have moved on to another node
+                is_over = now - pending.missing.setdefault(jid, now) >= UNKNOWN_FOR
+            if is_over:
                 self._due.put((pending, jid))  # the dispatcher drops one that it has called already
 
 
 def _call(pending: _Pending, jid: str) -> None:
     try:
         pending.call(pending.job)
-    except Exception:  # noqa: BLE001 - the border to the user's code
+    except BaseException:  # noqa: BLE001 - the border to the user's code: sys.exit() there must not end our thread
         _log.exception("the notify callback of job %s failed", jid)
 
 

@@ -96,9 +96,9 @@ def poll_until_over(ask: Ask, jids: Sequence[str], deadline: float | None, enoug
             del left[jid]
         if len(jids) - len(left) >= enough:
             return {jid: infos.get(jid, False) for jid in jids}
-        waiter.wait(min(pause, _left(deadline)))
         if _is_past(deadline):
             raise _late(len(jids) - len(left), jids)
+        waiter.wait(min(pause, _left(deadline)))
         pause = min(_POLL_MAX, pause * 1.5)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from meeseeks.core.lifecycle import is_over
 from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW, Record, Spec, Status, is_lost, view_state
 from meeseeks.errors import InvalidRequest
 
 from .settings import Place
 
-__all__ = ["UNKNOWN", "Outbox", "Write", "check_change", "overlaid", "provisional", "refused"]
+__all__ = ["UNKNOWN", "Outbox", "Write", "answered", "check_change", "is_final", "overlaid", "provisional", "refused"]
 
 UNKNOWN = "unknown"
 """The state of a job that nobody who can be asked knows of, and that a node which can't be asked may have."""
@@ -140,6 +142,24 @@ def provisional(jid: str, changes: dict[str, Any], node: str, now: float) -> Rec
     killed = changes.get("state") == KILLED
     spec = Spec(**fields, id=jid, submit_node=node, submit_ts=now, ts=now, killed_generation=1 if killed else 0)
     return Record(spec, Status(epoch=(0, ""), ts=now))
+
+
+def is_final(record: Record) -> bool:
+    """Whether a job is over for good: it has ended, its processes are gone, and no rerun follows by itself."""
+    return record.spec.generation == record.status.generation and is_over(record)
+
+
+def answered(info: Mapping[str, Any]) -> Record:
+    """A job as a node's answer tells of it. Every record of a node wins against it, as the node's are more exact."""
+    ended = info["state"] if info["state"] in END_STATES else NEW
+    outputs = {key: base64.b64decode(info[key]) for key in ("stdout_data", "stderr_data") if info[key] is not None}
+    same = {key: info[key] for key in Status.__struct_fields__ if key in info and key not in (*outputs, "state")}
+    status = Status(**{**same, **outputs, "epoch": (0, ""), "state": ended})
+    spec = {key: info[key] for key in Spec.__struct_fields__ if key in info}
+    tuples = {"tags": tuple(info["tags"])}
+    if not isinstance(info["args"], dict):
+        tuples["args"] = tuple(info["args"])
+    return Record(Spec(**{**spec, **tuples}), status)
 
 
 def refused(record: Record, why: str, now: float) -> Record:

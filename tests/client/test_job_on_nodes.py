@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import queue
+import sys
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -296,3 +297,23 @@ def test_a_job_that_has_left_the_cache_is_changed_at_its_node(place):
         assert client.submit_job(id=jid, pool="held")[jid]["pool"] == "held"
         with pytest.raises(InvalidRequest, match="needs 'args'"):
             client.submit_job(id=uuid.uuid4().hex, pool="p")
+
+
+def test_a_job_that_has_left_the_cache_and_is_submitted_again_reads_as_it_ended(place):
+    with place.far.client(refresh=0.1, poll=0.2, expire=0.3) as client:
+        job = {"id": uuid.uuid4().hex, "pool": "p", "args": ["sh", "-c", "echo x; exit 3"]}
+        client.submit_job(**job)
+        client.wait_for(job["id"], 20)
+        wait_until(lambda: client.get(id=job["id"]) == {}, 20, "the job to leave the cache")
+        client.submit_job(**job)
+        ended = client.wait_for(job["id"], 10)[job["id"]]
+        assert (ended["state"], ended["rc"], ended["start_count"]) == ("failed", 3, 1)
+        assert ended["stdout_data"] == "eAo="
+
+
+def test_a_callback_that_exits_ends_no_other(either):
+    told: queue.Queue[str] = queue.Queue()
+    Job("true", client=either, pool="p", notify=lambda j: sys.exit(told.put(j.jid))).start()
+    told.get(timeout=30)
+    Job("true", client=either, pool="p", notify=lambda j: told.put(j.jid)).start()
+    told.get(timeout=30)

@@ -142,7 +142,7 @@ def test_a_new_job_that_the_node_refuses_reads_failed_and_the_others_do_not(cach
         if bad in jids:
             node.stub.refuse(peer, request, "invalid_request", "not this one")
         else:
-            node.stub.answer(peer, request, {jid: {"seq": 1} for jid in jids})
+            node.stub.answer(peer, request, {jid: {"seq": 2} for jid in jids})
         left -= set(jids) if len(jids) == 1 or bad not in jids else set()
     wait_until(lambda: cached.get_job(bad)["state"] == "failed")
     assert cached.get_job(bad)["error"] == "not this one"
@@ -158,7 +158,7 @@ def test_a_write_that_was_not_answered_is_sent_again_once_the_table_is_current(c
     node.answer_sync(1, 1)
     peer, request = node.next("submit_many")
     assert [spec["id"] for spec in request.request["submit_many"]] == [jid]
-    stub.answer(peer, request, {jid: {"seq": 1}})
+    stub.answer(peer, request, {jid: {"seq": 2}})
     wait_until(lambda: cached._cache.unsettled() == [])
 
 
