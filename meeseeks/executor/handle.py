@@ -13,6 +13,7 @@ What the node may rely on:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -191,10 +192,14 @@ class ExecutorHandle:
             log.info("the executor has ended already")
 
     def _reap(self) -> None:
-        os.close(self.pidfd)
         if self._process is not None:
             self._process.wait()
             self._process = None
+        else:
+            # One that was found is our child all the same if this process was the program that started it.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
 
     def _new_path(self) -> Path:
         """A socket file of our own: an executor of an earlier node, that is about to end, must not find it."""

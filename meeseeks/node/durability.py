@@ -26,6 +26,9 @@ __all__ = ["Durability"]
 _STORED = frozenset(("submit", "submit_many", "kill"))
 """Requests whose answer says that something is on disk."""
 
+_TELLS = _STORED | {"query", "ls", "sync", "output"}
+"""Requests whose answer may know of what others have asked for in the same turn."""
+
 Answer = tuple[list[bytes], Reply]
 
 
@@ -75,7 +78,10 @@ class Durability:
             state.ledger.watch()
 
     def save_asked(self, state: NodeState, replies: list[Answer], first: int) -> None:
-        """They are all read; their replies stand in `replies` from number `first` on. Store what they changed."""
+        """They are all read; their replies stand in `replies` from number `first` on. Store what they changed.
+
+        If that fails it is undone, and whoever was to hear of it hears why instead: a peer would keep what it is told.
+        """
         if self._store is None:
             return
         watched = state.ledger.unwatch()
@@ -88,7 +94,7 @@ class Durability:
         error = ErrorInfo(RequestFailed.code, self._refusal())
         for at in range(first, len(replies)):
             envelope, reply = replies[at]
-            if reply.response is not None and not _STORED.isdisjoint(reply.response):
+            if reply.response is not None and not _TELLS.isdisjoint(reply.response):
                 replies[at] = envelope, Reply(id=reply.id, node=reply.node, error=error)
 
     # --- the rest of a turn

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import signal
-import subprocess
 import uuid
 from pathlib import Path
 
@@ -22,18 +21,6 @@ STORED = {"state.sync": "acks", "pools.p.slots": 4}
 def nodes(tmp_path: Path):
     with mesh(tmp_path, 2, **STORED) as two:
         yield two
-
-
-@pytest.fixture
-def full_disk(tmp_path: Path):
-    """A small file system of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def come_back(node: NodeProcess) -> NodeProcess:
@@ -130,6 +117,8 @@ def test_sighup_replaces_the_program_and_leaves_its_jobs(nodes, tmp_path):
         info = ended(other, "j")
         assert (info["state"], info["start_count"]) == ("done", 1)
     assert starts(mark) == 1
+    os.kill(executor, signal.SIGKILL)  # it is still a child of the program that took its node's place
+    wait_until(lambda: not Path(f"/proc/{executor}").exists(), 20, "the executor to be reaped")
 
 
 def test_an_executor_that_is_killed_takes_its_jobs_with_it_and_retries_follow(nodes):

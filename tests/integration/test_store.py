@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from meeseeks import config
+from meeseeks.core.node_state import NodeState
 from meeseeks.core.record import Record, Spec, Status
 from meeseeks.errors import ConfigError
+from meeseeks.node.durability import Durability
+from meeseeks.node.folder import StateFolder
 from meeseeks.node.store import FORMAT, STORE_NAME, Store
+from meeseeks.wire.messages import Reply
 from tests.support.nodes import mesh
 
 
@@ -100,3 +105,34 @@ def test_a_folder_that_is_none_or_a_second_node_on_it_is_one_sentence(tmp_path):
         second = start(node.folder / "state")
         assert second.returncode == 1
         assert "is in use by another node" in second.stderr.splitlines()[-1]
+
+
+def test_what_could_not_be_stored_is_told_to_nobody(full_disk):
+    """Of a turn whose commit fails no answer may leave that knows of its jobs: a peer would merge them."""
+    settings = config.load(pairs=["name=a", f"state.dir={full_disk / 'state'}", "pools.p.slots=1"])
+    durability = Durability(settings, StateFolder(settings.state_dir, keep_output=True))
+    state = NodeState(settings.settings(), durability.incarnation, 0.0, 0.0)
+    state.requests.submit({"id": "old", "pool": "p", "args": ["true"]})
+    before = state.table.get("old")
+    with (full_disk / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(b"x" * 4096)
+    durability.watch(state)
+    large = ["x" * 200_000]
+    answers = {
+        "submit": state.requests.submit({"id": "new", "pool": "p", "args": large}),
+        "kill": state.requests.kill("old"),
+        "query": state.requests.query({}),
+        "ls": state.requests.ls({}),
+        "sync": state.sync("", 0, None, 100),
+        "config": {},
+    }
+    replies = [([b"asker"], Reply(id=1, node="a", response={kind: answer})) for kind, answer in answers.items()]
+    durability.save_asked(state, replies, 0)
+    told = {next(iter(reply.response)) for _, reply in replies if reply.response is not None}
+    assert told == {"config"}  # it says nothing of jobs, and was carried out
+    assert {reply.error.message for _, reply in replies if reply.error is not None} >= {durability._refusal()}
+    assert "new" not in state.table
+    assert state.table.get("old") == before
+    assert state.requests.ls({"state": "new"}) == ["old"]
+    durability.close()
