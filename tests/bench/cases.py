@@ -1,0 +1,24 @@
+"""The cases by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import latency, throughput
+from .place import Place
+
+__all__ = ["CASES", "describe"]
+
+CASES: dict[str, Callable[[Place], None]] = {
+    "latency": latency.latency,
+    "latency-line": latency.line,
+    "throughput": throughput.throughput,
+    "throughput-line": throughput.line,
+    "submit": throughput.submit,
+}
+
+
+def describe() -> str:
+    """A line about each case."""
+    width = max(map(len, CASES))
+    return "\n".join(f"  {name:{width}}  {(case.__doc__ or '').split(chr(10))[0]}" for name, case in CASES.items())
