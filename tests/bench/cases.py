@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import latency, throughput
+from . import fanout, idle, latency, modes, startup, throughput
 from .place import Place
 
 __all__ = ["CASES", "describe"]
@@ -15,6 +15,11 @@ CASES: dict[str, Callable[[Place], None]] = {
     "throughput": throughput.throughput,
     "throughput-line": throughput.line,
     "submit": throughput.submit,
+    "security": modes.security,
+    "sync": modes.sync,
+    "fanout": fanout.fanout,
+    "startup": startup.startup,
+    "idle": idle.idle,
 }
 
 

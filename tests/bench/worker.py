@@ -1,4 +1,7 @@
-"""One case, once, in a process of its own, with the meeseeks of any revision: `worker.py ROOT OPTIONS` prints JSON."""
+"""One case, once, in a process of its own, with the meeseeks of any revision: `worker.py ROOT OPTIONS` prints JSON.
+
+Or, for a case, one of the programs that it needs beside it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,13 @@ def main(root: str, options: str) -> None:
 
     assert Path(meeseeks.__file__).parent.parent == Path(root).resolve(), f"meeseeks came from {meeseeks.__file__}"
     sys.path.insert(0, str(HERE))
-    print(json.dumps(_measure(**json.loads(options))))
+    given = json.loads(options)
+    if "program" in given:
+        from tests.bench import programs
+
+        programs.main(**given)
+    else:
+        print(json.dumps(_measure(**given)))
 
 
 def _measure(case: str, quick: bool, jobs: int | None) -> dict[str, Any]:
