@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import fanout, idle, latency, modes, startup, throughput
+from . import fanout, growth, idle, latency, modes, startup, throughput
 from .place import Place
 
 __all__ = ["CASES", "describe"]
@@ -20,6 +20,7 @@ CASES: dict[str, Callable[[Place], None]] = {
     "fanout": fanout.fanout,
     "startup": startup.startup,
     "idle": idle.idle,
+    "growth": growth.growth,
 }
 
 

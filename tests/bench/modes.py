@@ -77,9 +77,7 @@ def _each(clients: dict[str, Client], action: Callable[[Client], object]) -> dic
     return {name: lambda client=client: action(client) for name, client in clients.items()}
 
 
-def _compare(
-    figures: Figures, what: str, n: int, actions: dict[str, Callable[[], object]], block: int = BLOCK
-) -> None:
+def _compare(figures: Figures, what: str, n: int, actions: dict[str, Callable[[], object]], block: int = BLOCK) -> None:
     """The p50 of each action in ms, in blocks that take turns, and as a ratio to the first and to the bare process."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     beside = Beside(block=20)
