@@ -54,6 +54,8 @@ class Campaign:
 
     def __init__(self, options: Options, revisions: Sequence[Revision], say: Callable[[str], None]) -> None:
         self.rows: dict[Key, Row] = {}
+        self.series: dict[Key, list[list[float]]] = {}
+        """(seconds, value) of what was read again and again in the last repetition."""
         self.notes: list[str] = []
         self.failures: list[str] = []
         self._options = options
@@ -95,6 +97,8 @@ class Campaign:
         """Add what one run has found."""
         for name, (value, unit) in found["figures"].items():
             self.rows.setdefault(Key(case, name, subject), Row(unit)).values.append(value)
+        for name, points in found.get("series", {}).items():
+            self.series[Key(case, name, subject)] = points
         for note in found["notes"]:
             if (text := f"{case}: {note}") not in self.notes:
                 self.notes.append(text)

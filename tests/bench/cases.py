@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import fanout, growth, idle, latency, modes, startup, throughput
+from . import backpressure, fanout, growth, idle, latency, modes, startup, throughput
 from .place import Place
 
 __all__ = ["CASES", "describe"]
@@ -21,6 +21,9 @@ CASES: dict[str, Callable[[Place], None]] = {
     "startup": startup.startup,
     "idle": idle.idle,
     "growth": growth.growth,
+    "flood": backpressure.flood,
+    "mute": backpressure.mute,
+    "chatty": backpressure.chatty,
 }
 
 

@@ -10,7 +10,7 @@ from tests.support.nodes import NodeProcess
 from .place import CALM_S, true_job
 from .programs import CHUNK
 
-__all__ = ["HOW", "held_and_killed", "ran", "jobs_of"]
+__all__ = ["HOW", "held_and_killed", "inside", "ran"]
 
 HOW = (
     "the first tenth of the jobs really ran /bin/true; the others were submitted with hold and then killed: ended "

@@ -35,7 +35,7 @@ class _Point:
 
 
 def growth(place: Place) -> None:
-    """Latency, throughput, memory a job and turns of the loop with 0, 20,000 and 200,000 ended jobs (--jobs: the last)."""
+    """Latency, throughput, memory, turns of the loop with 0, 20,000 and 200,000 ended jobs (--jobs: the last)."""
     total = place.jobs or place.many(JOBS, 1000)
     place.figures.note(HOW)
     with place.nodes() as (node,):

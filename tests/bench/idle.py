@@ -34,7 +34,8 @@ def idle(place: Place) -> None:
 
 
 def idle_cpu(nodes: Sequence[NodeProcess], span_s: float) -> float:
-    """The CPU that nodes and their executors use in so many seconds, in percent of a core."""
+    """The CPU that nodes and their executors use in so many seconds, in percent of a core, once at rest."""
+    time.sleep(min(2.0, span_s))
     pids = [pid for node in nodes for pid in (node.pid, node.executor_pid())]
     before, begun_at = cpu_s(pids), time.perf_counter()
     time.sleep(span_s)

@@ -46,6 +46,7 @@ def as_json(options: Options, revisions: Sequence[Revision], campaign: Campaign)
         "repetitions": options.repetitions,
         "revisions": [{"label": r.label, "commit": r.commit} for r in revisions],
         "results": results,
+        "series": [{**key._asdict(), "points": points} for key, points in campaign.series.items()],
         "notes": campaign.notes,
         "failures": campaign.failures,
     }

@@ -25,6 +25,8 @@ class Figures:
     def __init__(self) -> None:
         self.found: dict[str, Figure] = {}
         self.notes: list[str] = []
+        self.series: dict[str, list[tuple[float, float]]] = {}
+        """(seconds, value) of what was read again and again."""
 
     def add(self, name: str, value: float, unit: str) -> None:
         """Keep a value; its name must be new."""

@@ -45,7 +45,7 @@ def _measure(case: str, quick: bool, jobs: int | None) -> dict[str, Any]:
         place = Place(work, quick, jobs)
         CASES[case](place)
     figures = {name: [figure.value, figure.unit] for name, figure in place.figures.found.items()}
-    return {"figures": figures, "notes": place.figures.notes}
+    return {"figures": figures, "notes": place.figures.notes, "series": place.figures.series}
 
 
 if __name__ == "__main__":
