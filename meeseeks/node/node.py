@@ -71,6 +71,8 @@ class Node:
         self.config = config
         self.name = config.name
         self.replies: list[tuple[list[bytes], Reply]] = []
+        self.has_left = False
+        """Whether `run` returned for the program that comes next, and the jobs go on."""
         self._stop_at: float | None = None
         self._config_jobs: list[Event] = []
         self._executor_lives = True
@@ -131,10 +133,11 @@ class Node:
             ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
             if wakeup_fd in ready:
                 os.read(wakeup_fd, 4096)
-            if should_leave() and self._stop_at is None:
+            is_told_to_stop = should_stop()
+            if should_leave() and self._stop_at is None and not is_told_to_stop:
                 self._leave()
                 return
-            if should_stop() and self._stop_at is None:
+            if is_told_to_stop and self._stop_at is None:
                 log.info("stopping: no new jobs, ending those that run")
                 self._stop_at = time.monotonic() + _STOP_WITHIN
                 self.state.begin(time.monotonic(), time.time())
@@ -156,6 +159,7 @@ class Node:
     def _leave(self) -> None:
         """Close everything but the executor: the node that comes next with this state folder takes its jobs over."""
         log.info("leaving: jobs go on, for the next program of this node")
+        self.has_left = True
         self._executor.detach()
         self._close()
 
@@ -174,7 +178,9 @@ class Node:
     def _is_over(self) -> bool:
         if self._stop_at is None:
             return False
-        return self.state.is_idle or time.monotonic() > self._stop_at
+        # Until the executor has said what it has, nobody knows what there is to end.
+        is_quiet = self.state.is_idle and (self._executor.is_ready or not self._executor_lives)
+        return is_quiet or time.monotonic() > self._stop_at
 
     # --- a turn
 
@@ -221,9 +227,7 @@ class Node:
         for jid in self.state.expired:
             self._spool.forget(jid)
         self.state.expired.clear()
-        orders = self._durability.release(
-            [order for order in effects.orders if not self._is_config_order(order)]
-        )
+        orders = self._durability.release([order for order in effects.orders if not self._is_config_order(order)])
         if orders and self._executor_lives:
             self._executor.send(orders)
         for update in effects.updates:

@@ -58,9 +58,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
-_PUT = (
-    "INSERT INTO jobs VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, record = excluded.record"
-)
+_PUT = "INSERT INTO jobs VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, record = excluded.record"
 _DROP = "DELETE FROM jobs WHERE id = ?"
 _FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
 

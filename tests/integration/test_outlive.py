@@ -201,3 +201,37 @@ def _taken(client: Client) -> bool:
     except MeeseeksError:
         return False
     return True
+
+
+def test_signals_while_the_program_is_replaced_wait_for_the_next_one(nodes, tmp_path):
+    a, _ = nodes
+    go = tmp_path / "go"
+    with a.client(timeout=30) as client:
+        client.submit(id="j", pool="p", node="a", args=["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done"])
+        wait_until(lambda: client.query("j")["state"] == "running", 20)
+        executor = a.executor_pid()
+        lives = a.stderr.count("listens on")
+        for _ in range(60):  # at any moment of its start: each is obeyed now or when it is up
+            os.kill(a.pid, signal.SIGHUP)
+            with pytest.raises(AssertionError, match="waited"):
+                wait_until(lambda: not a.running, 0.02)
+        wait_until(lambda: a.stderr.count("listens on") > lives, 20, a.report)
+        assert (client.query("j")["state"], a.executor_pid()) == ("running", executor)
+        go.touch()
+        assert ended(client, "j")["start_count"] == 1
+
+
+def test_a_stop_right_after_sighup_ends_the_node_and_its_jobs(nodes):
+    a, b = nodes
+    with b.client() as other:
+        for number in range(5):
+            other.submit(id=f"j{number}", pool="p", node="a", args=["sleep", "600"])
+            wait_until(lambda number=number: other.query(f"j{number}")["state"] == "running", 20)
+            pid = other.query(f"j{number}")["pid"]
+            os.kill(a.pid, signal.SIGHUP)
+            with pytest.raises(AssertionError, match="waited"):
+                wait_until(lambda: not a.running, 0.05 * number)
+            a.stop()
+            assert not Path(f"/proc/{pid}").exists()
+            a.restart()
+            wait_until(lambda number=number: other.query(f"j{number}")["error"] == "node a stopped", 20)
