@@ -133,15 +133,14 @@ class Node:
             ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
             if wakeup_fd in ready:
                 os.read(wakeup_fd, 4096)
-            is_told_to_stop = should_stop()
-            if should_leave() and self._stop_at is None and not is_told_to_stop:
-                self._leave()
-                return
-            if is_told_to_stop and self._stop_at is None:
+            if self._stop_at is None and should_stop():
                 log.info("stopping: no new jobs, ending those that run")
                 self._stop_at = time.monotonic() + _STOP_WITHIN
                 self.state.begin(time.monotonic(), time.time())
                 self.state.stop()
+            if self._stop_at is None and should_leave():
+                self._leave()
+                return
             self._turn(ready)
         self.close()
 
