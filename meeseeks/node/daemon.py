@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
@@ -53,7 +54,8 @@ def run(config: NodeConfig) -> int:
             log.warning("SIGHUP is ignored: with state.sync=memory jobs can't outlive the program")
         return signal.SIGHUP in stop
 
-    print(f"ready {config.name} {config.listen.address}:{node.port} pub {node.pub_port}", flush=True)
+    with contextlib.suppress(OSError):  # a full disk, or nobody who reads it: no reason not to be there
+        print(f"ready {config.name} {config.listen.address}:{node.port} pub {node.pub_port}", flush=True)
     log.info("node %s listens on %s:%d (pub %d)", config.name, config.listen.address, node.port, node.pub_port)
     node.run(wakeup_fd, should_stop, should_leave)
     if node.has_left:

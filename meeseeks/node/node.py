@@ -71,8 +71,7 @@ class Node:
         self.config = config
         self.name = config.name
         self.replies: list[tuple[list[bytes], Reply]] = []
-        self.has_left = False
-        """Whether `run` returned for the program that comes next, and the jobs go on."""
+        self.has_left = False  # whether `run` returned for the program that comes next
         self._stop_at: float | None = None
         self._config_jobs: list[Event] = []
         self._executor_lives = True
@@ -151,8 +150,11 @@ class Node:
 
     def close(self) -> None:
         """End the executor, tell how its last jobs ended, and close everything."""
-        self._executor_lives = False
-        self._turn({}, self._executor.stop(timeout=1.0))
+        if self._durability.trouble is not None and self.state.is_idle and self._executor_lives:
+            self._executor.detach()  # it keeps for the next start what could not be stored
+        else:
+            self._executor_lives = False
+            self._turn({}, self._executor.stop(timeout=1.0))
         self._close()
 
     def _leave(self) -> None:
@@ -178,8 +180,8 @@ class Node:
         if self._stop_at is None:
             return False
         # Until the executor has said what it has, nobody knows what there is to end.
-        is_quiet = self.state.is_idle and (self._executor.is_ready or not self._executor_lives)
-        return is_quiet or time.monotonic() > self._stop_at
+        knows_all = self._executor.is_ready or not self._executor_lives
+        return (self.state.is_idle and knows_all) or time.monotonic() > self._stop_at
 
     # --- a turn
 
@@ -223,6 +225,7 @@ class Node:
     def _carry_out(self, effects: Effects, now: float) -> None:
         for record in effects.ended:
             self._history.append(jobinfo(record, self.state.table.seq))
+        self._history.write(is_stored=self._durability.trouble is None)
         for jid in self.state.expired:
             self._spool.forget(jid)
         self.state.expired.clear()
