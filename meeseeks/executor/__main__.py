@@ -6,12 +6,17 @@ It runs in a session of its own, so that Ctrl-C at the node's terminal reaches t
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from .ends import ENDS_NAME, Ends
 from .executor import Executor
 from .journal import JOURNAL_NAME, Journal, sweep
 from .lock import Lock
@@ -20,6 +25,10 @@ from .processes import TASK_MARK, become_subreaper
 from .spool import Spool
 
 __all__ = ["main"]
+
+T = TypeVar("T")
+
+_LOOK_AGAIN_S = 0.5
 
 log = logging.getLogger("meeseeks.executor")
 
@@ -38,15 +47,40 @@ def main(arguments: list[str] | None = None) -> int:
     become_subreaper()
     folder = options.spool.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def is_wanted() -> None:
+        """A node that starts its own executor has taken the socket file of ours away before."""
+        if os.getppid() != options.parent or not options.socket.exists():
+            raise SystemExit(f"the node, process {options.parent}, has ended before its executor started")
+
     lock = Lock(folder)
-    lock.take(options.socket)
+    lock.take(is_wanted)
+    _once_there_is_room(lambda: lock.sign(options.socket), is_wanted)
     ended = sweep(folder / JOURNAL_NAME)
     if ended:
         log.warning("killed %d processes that a dead executor had left", ended)
-    executor = Executor(Spool(options.spool), Journal(folder / JOURNAL_NAME), options.inline_output)
-    Loop(executor, options.socket, None if options.outlive else options.parent).run()
+    journal = _once_there_is_room(lambda: Journal(folder / JOURNAL_NAME), is_wanted)
+    ends = Ends(folder / ENDS_NAME) if options.outlive else None
+    executor = Executor(Spool(options.spool), journal, options.inline_output, ends.read() if ends is not None else ())
+    Loop(executor, options.socket, options.parent, ends, options.linger).run()
     lock.release()
     return 0
+
+
+def _once_there_is_room(do: Callable[[], T], is_wanted: Callable[[], None]) -> T:
+    """Without its journal an executor may start nothing. While the disk is full its node starts nothing either."""
+    has_told = False
+    while True:
+        try:
+            return do()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if not has_told:
+                log.warning("waiting until there is room: %s", error)
+            has_told = True
+        is_wanted()
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -57,6 +91,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--inline-output", type=int, required=True, help="most bytes of a stream that an event carries")
     parser.add_argument("--outlive", action="store_true", help="go on when the node ends")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="process id of the node (the parent)")
+    parser.add_argument("--linger", type=float, default=30.0, help="seconds to wait for a node with nothing but ends")
     parser.add_argument("--log-level", type=int, default=logging.INFO)
     return parser.parse_args(arguments)
 

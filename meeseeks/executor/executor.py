@@ -16,6 +16,7 @@ import logging
 import signal
 import time
 import uuid
+from collections.abc import Collection, Iterable
 from functools import partial
 
 from meeseeks.core.effects import (
@@ -60,7 +61,8 @@ log = logging.getLogger(__name__)
 class Executor:
     """All tasks of one node. `events` is what it has to tell; whoever has told it, clears it."""
 
-    def __init__(self, spool: Spool, journal: Journal, inline_output: int) -> None:
+    def __init__(self, spool: Spool, journal: Journal, inline_output: int, ends: Iterable[Exited] = ()) -> None:
+        """`ends` are those of an earlier executor that no node has acknowledged."""
         self.events: list[Event] = []
         self.is_stopping = False
         self._spool = spool
@@ -74,7 +76,7 @@ class Executor:
         self._deadlines = Deadlines()
         self._waiting: dict[TaskKey, Task] = {}
         self._running: dict[TaskKey, Task] = {}
-        self._exited: dict[TaskKey, Exited] = {}
+        self._exited = {exited.key: exited for exited in ends}
         """Ends that the node has not acknowledged."""
         self._leaderless: set[Task] = set()
         self._to_terminate: list[Task] = []
@@ -88,9 +90,14 @@ class Executor:
         return self.is_stopping and not self._running
 
     @property
-    def is_idle(self) -> bool:
-        """Whether it has no task, and nothing that a node does not know."""
-        return not (self._waiting or self._running or self._exited)
+    def has_tasks(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self._waiting or self._running)
+
+    @property
+    def ends(self) -> Collection[Exited]:
+        """The ends that no node has acknowledged."""
+        return self._exited.values()
 
     def next_at(self) -> float | None:
         """When to call `turn` at the latest, on the monotonic clock; None: when something happens."""

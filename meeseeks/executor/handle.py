@@ -48,16 +48,25 @@ class ExecutorHandle:
     """The executor of the node with this state folder.
 
     `inline_output`: most bytes of a stream that an Exited carries. `outlive`: the executor and its tasks go on when
-    this process ends, and the next handle with the same folder adopts them; else they end with it. One node at a time
-    may use a folder.
+    this process ends, and the next handle with the same folder adopts them; else they end with it. An executor without
+    a node goes `linger_s` after its last task. One node at a time may use a folder.
     """
 
-    def __init__(self, state_dir: Path, node_name: str, *, inline_output: int = 4096, outlive: bool = False) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        node_name: str,
+        *,
+        inline_output: int = 4096,
+        outlive: bool = False,
+        linger_s: float = 30.0,
+    ) -> None:
         self._folder = state_dir.absolute()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._node_name = node_name
         self._inline_output = inline_output
         self._outlive = outlive
+        self._linger_s = linger_s
         self.spool = Spool(self._folder / "spool")
         self._own_folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -179,7 +188,7 @@ class ExecutorHandle:
         command += ["--socket", str(self._path), "--spool", str(self.spool.folder)]
         command += [f"--node-name={self._node_name}", f"--inline-output={self._inline_output}"]
         command += [f"--parent={os.getpid()}", f"--log-level={log.getEffectiveLevel()}"]
-        command += ["--outlive"] if self._outlive else []
+        command += ["--outlive", f"--linger={self._linger_s}"] if self._outlive else []
         # Its own session: Ctrl-C at the node's terminal is for the node. Its stdout is our stderr: ours has but one
         # line on stdout, and people parse it.
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)

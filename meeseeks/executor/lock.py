@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from .processes import inspect
 __all__ = ["Holder", "Lock", "holder_of"]
 
 _NAME = "executor.lock"
+_SIGNED_BYTES = 512
 _LEAVE_MS = 11_000  # an executor that was told to stop takes up to ten seconds
 
 log = logging.getLogger(__name__)
@@ -42,10 +44,14 @@ class Lock:
         self._folder = folder
         self._fd = -1
 
-    def take(self, socket: Path) -> None:
-        """Take it. An executor that holds it has lost its node: it is told to stop, then killed; this waits for it."""
+    def take(self, is_wanted: Callable[[], None]) -> None:
+        """Take it. An executor that holds it has lost its node: it is told to stop, then killed; this waits for it.
+
+        `is_wanted` raises where it is us who have lost our node meanwhile: then that one is left alone.
+        """
         self._fd = os.open(self._folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         while not _try(self._fd):
+            is_wanted()
             found = holder_of(self._folder)
             if found is None:
                 time.sleep(0.01)  # somebody looks who holds it, or has it and has not said so yet
@@ -56,10 +62,13 @@ class Lock:
                 _end(pidfd)
             finally:
                 os.close(pidfd)
+
+    def sign(self, socket: Path) -> None:
+        """Say in it who holds it. OSError where there is no room even for that, which is rare: it is there already."""
         me = inspect(os.getpid())
         assert me is not None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, msgspec.json.encode(Holder(me.pid, me.ticks, str(socket))), 0)
+        # Padded, and never cut: so a full disk has room for what is no longer than the last one.
+        os.pwrite(self._fd, msgspec.json.encode(Holder(me.pid, me.ticks, str(socket))).ljust(_SIGNED_BYTES), 0)
 
     def release(self) -> None:
         """Let the next one in."""

@@ -18,6 +18,7 @@ from meeseeks.core.effects import Order
 from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec, sockets
 
+from .ends import Ends
 from .executor import Executor
 from .frames import frames
 
@@ -26,6 +27,7 @@ __all__ = ["Loop"]
 _STOP_S = 9.0
 """How long a stop may take, SIGKILL to strays included: whoever stops a node waits for ten seconds."""
 _RETRY_S = 0.05
+_KEEP_AGAIN_S = 2.0
 _LINGER_MS = 500
 
 log = logging.getLogger(__name__)
@@ -34,16 +36,21 @@ log = logging.getLogger(__name__)
 class Loop:
     """Runs an executor on its node's line until it is stopped: by SIGTERM, SIGINT, or the end of process `parent`.
 
-    `parent` None means that it outlives its node.
+    One with `ends` outlives its node, until its tasks have ended: how they ended it tells the node that comes next, or
+    keeps in `ends` if none comes for `linger_s`.
     """
 
-    def __init__(self, executor: Executor, socket_path: Path, parent: int | None) -> None:
+    def __init__(
+        self, executor: Executor, socket_path: Path, parent: int, ends: Ends | None = None, linger_s: float = 30.0
+    ) -> None:
         self._executor = executor
+        self._ends = ends
+        self._linger_s = linger_s
+        self._leave_at = math.inf
         self._line = sockets.ipc_dialer(socket_path)
         self._monitor = sockets.monitor(self._line)
         self._parent = _watch(parent)
-        self._outlives = parent is None
-        self._has_lost_node = False
+        self._has_met_node = self._has_lost_node = False
         self._is_asked = False
         """A node wants to know what we have. It is told after all orders that came before: the last ones of the node
         before it may have waited here, if this process was frozen when that one died."""
@@ -56,7 +63,7 @@ class Loop:
         signal.signal(signal.SIGTERM, self._ask_stop)
         signal.signal(signal.SIGINT, self._ask_stop)
         self._poller = sockets.Poller()
-        for readable in (self._line, self._monitor, self._wake, *([self._parent] if self._parent is not None else [])):
+        for readable in (self._line, self._monitor, self._wake, self._parent):
             self._poller.register(readable, sockets.POLLIN)
 
     def run(self) -> None:
@@ -66,15 +73,14 @@ class Loop:
             ready = dict(self._poller.poll(self._timeout_ms()))
             if self._wake in ready:
                 self._empty_pipe()
+            if self._parent in ready:
+                self._on_parent_gone()
             if self._monitor in ready:
                 self._on_monitor()
             orders = self._receive() if self._line in ready or self._is_asked else []
-            if self._parent is not None and self._parent in ready:
-                log.warning("the node is gone: ending its tasks")
-                self._poller.unregister(self._parent)
-                self._parent = None
-                self._ask_stop()
             self._executor.turn(orders)
+            if self._ends is not None and not self._executor.ends:
+                self._ends.forget()
             if self._is_asked:
                 self._is_asked = False
                 self._executor.announce()
@@ -89,14 +95,41 @@ class Loop:
         self._stops_asked += 1
 
     def _is_over(self) -> bool:
-        if self._outlives and self._has_lost_node and self._executor.is_idle:
-            return True  # the node is gone, and has nothing to come back to
+        if (
+            self._ends is not None
+            and self._has_lost_node
+            and not self._executor.has_tasks
+            and self._may_leave(self._ends)
+        ):
+            return True
         return self._executor.is_over or time.monotonic() > self._stopped_at + _STOP_S
+
+    def _may_leave(self, ends: Ends) -> bool:
+        """No node is there, and no task. What a node has to hear of must be in a file before."""
+        if not self._executor.ends:
+            return True
+        now = time.monotonic()
+        if self._leave_at == math.inf:
+            self._leave_at = now + self._linger_s
+        if now < self._leave_at:
+            return False
+        self._leave_at = now + _KEEP_AGAIN_S
+        return ends.keep(list(self._executor.ends))
+
+    def _on_parent_gone(self) -> None:
+        self._poller.unregister(self._parent)
+        if self._ends is None:
+            log.warning("the node is gone: ending its tasks")
+            self._ask_stop()
+        elif not self._has_met_node:
+            self._has_lost_node = True  # nobody will ever connect, unless the next node finds us before we leave
 
     def _timeout_ms(self) -> int | None:
         at = self._executor.next_at()
         if self._executor.events:  # they could not be sent
             at = min(time.monotonic() + _RETRY_S, math.inf if at is None else at)
+        if self._leave_at < math.inf:
+            at = min(self._leave_at, math.inf if at is None else at)
         if self._executor.is_stopping:
             at = min(self._stopped_at + _STOP_S, math.inf if at is None else at)
         # Rounded up: waking before the time would only mean to wait again. Bounded: poll takes a C int.
@@ -110,7 +143,8 @@ class Loop:
     def _on_monitor(self) -> None:
         while (event := sockets.monitor_event(self._monitor)) is not None:
             if event == "ready":
-                self._has_lost_node, self._is_asked = False, True
+                self._has_lost_node, self._is_asked, self._has_met_node = False, True, True
+                self._leave_at = math.inf
             elif event == "disconnected":
                 self._has_lost_node = True
 
@@ -144,15 +178,15 @@ class Loop:
                 break
             time.sleep(0.005)
         self._tell()
+        if self._ends is not None:
+            self._ends.keep(list(self._executor.ends))  # our node may have died before it has stored them
         sockets.close(self._line, 0 if self._has_lost_node else _LINGER_MS)
         sockets.close(self._monitor)
         sockets.context().term()
 
 
-def _watch(parent: int | None) -> int | None:
+def _watch(parent: int) -> int:
     """A descriptor that is readable once our parent has ended."""
-    if parent is None:
-        return None
     try:
         fd = os.pidfd_open(parent)
     except ProcessLookupError:

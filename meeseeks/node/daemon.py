@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import resource
@@ -19,6 +20,7 @@ __all__ = ["run"]
 
 log = logging.getLogger("meeseeks")
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FILES = 65_536
 """Not as many as there may be: jobs inherit it, and some programs go through all numbers that a file might have."""
 _JOIN_WITHIN = 8.0
@@ -34,12 +36,12 @@ def run(config: NodeConfig) -> int:
     _raise_file_limit()
     for warning in config.warnings:
         log.warning("%s", warning)
+    wakeup_fd, stop = _catch_signals()
     try:
         node = Node(config)
     except InvalidRequest as error:
         print(f"mks node: {error}", file=sys.stderr)
         return 1
-    wakeup_fd, stop = _catch_signals()
     refused_at = time.monotonic() + _JOIN_WITHIN
 
     def should_stop() -> bool:
@@ -52,19 +54,26 @@ def run(config: NodeConfig) -> int:
             log.warning("SIGHUP is ignored: with state.sync=memory jobs can't outlive the program")
         return signal.SIGHUP in stop
 
-    print(f"ready {config.name} {config.listen.address}:{node.port} pub {node.pub_port}", flush=True)
+    with contextlib.suppress(OSError):  # a full disk, or nobody who reads it: no reason not to be there
+        print(f"ready {config.name} {config.listen.address}:{node.port} pub {node.pub_port}", flush=True)
     log.info("node %s listens on %s:%d (pub %d)", config.name, config.listen.address, node.port, node.pub_port)
     node.run(wakeup_fd, should_stop, should_leave)
-    if signal.SIGHUP in stop:
-        _start_again(config, node)
+    if node.has_left:
+        _start_again(config, node, stop)
     if not stop and node.refused is not None:
         print(f"mks node: {node.refused}", file=sys.stderr)
         return 1
     return 0
 
 
-def _start_again(config: NodeConfig, node: Node) -> None:
-    """Become the program that was started, on the ports that it has by now. Does not return."""
+def _start_again(config: NodeConfig, node: Node, caught: list[int]) -> None:
+    """Become the program that was started, on the ports that it has by now. Does not return.
+
+    Signals that come until that one has its handlers wait for it; so does a stop that came while this one was leaving.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    for number in {*caught} - {signal.SIGHUP}:
+        os.kill(os.getpid(), number)
     ports = [] if config.listen.port else [f"listen.port={node.port}", f"listen.pub_port={node.pub_port}"]
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *ports])  # noqa: S606 - our own command line
 
@@ -86,9 +95,10 @@ def _catch_signals() -> tuple[int, list[int]]:
         caught.append(number)
 
     handler: Callable[[int, object], None] = on_signal
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, handler)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # those that came while the program was replaced come now
     return readable, caught
 
 

@@ -59,7 +59,7 @@ class Durability:
         """Hand the jobs of an earlier life to the core, and delete captured output that belongs to none of them."""
         if self._store is None:
             return
-        if self._store.boot:
+        if self._store.boot or self._store.rows:
             state.restore(self._store.rows, self._store.seq)
         self._store.rows = []
         self._store.begin(state.table.seq)

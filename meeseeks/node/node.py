@@ -71,6 +71,7 @@ class Node:
         self.config = config
         self.name = config.name
         self.replies: list[tuple[list[bytes], Reply]] = []
+        self.has_left = False  # whether `run` returned for the program that comes next
         self._stop_at: float | None = None
         self._config_jobs: list[Event] = []
         self._executor_lives = True
@@ -131,14 +132,14 @@ class Node:
             ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
             if wakeup_fd in ready:
                 os.read(wakeup_fd, 4096)
-            if should_leave() and self._stop_at is None:
-                self._leave()
-                return
-            if should_stop() and self._stop_at is None:
+            if self._stop_at is None and should_stop():
                 log.info("stopping: no new jobs, ending those that run")
                 self._stop_at = time.monotonic() + _STOP_WITHIN
                 self.state.begin(time.monotonic(), time.time())
                 self.state.stop()
+            if self._stop_at is None and should_leave():
+                self._leave()
+                return
             self._turn(ready)
         self.close()
 
@@ -149,13 +150,17 @@ class Node:
 
     def close(self) -> None:
         """End the executor, tell how its last jobs ended, and close everything."""
-        self._executor_lives = False
-        self._turn({}, self._executor.stop(timeout=1.0))
+        if self._durability.trouble is not None and self.state.is_idle and self._executor_lives:
+            self._executor.detach()  # it keeps for the next start what could not be stored
+        else:
+            self._executor_lives = False
+            self._turn({}, self._executor.stop(timeout=1.0))
         self._close()
 
     def _leave(self) -> None:
         """Close everything but the executor: the node that comes next with this state folder takes its jobs over."""
         log.info("leaving: jobs go on, for the next program of this node")
+        self.has_left = True
         self._executor.detach()
         self._close()
 
@@ -174,7 +179,9 @@ class Node:
     def _is_over(self) -> bool:
         if self._stop_at is None:
             return False
-        return self.state.is_idle or time.monotonic() > self._stop_at
+        # Until the executor has said what it has, nobody knows what there is to end.
+        knows_all = self._executor.is_ready or not self._executor_lives
+        return (self.state.is_idle and knows_all) or time.monotonic() > self._stop_at
 
     # --- a turn
 
@@ -218,12 +225,11 @@ class Node:
     def _carry_out(self, effects: Effects, now: float) -> None:
         for record in effects.ended:
             self._history.append(jobinfo(record, self.state.table.seq))
+        self._history.write(is_stored=self._durability.trouble is None)
         for jid in self.state.expired:
             self._spool.forget(jid)
         self.state.expired.clear()
-        orders = self._durability.release(
-            [order for order in effects.orders if not self._is_config_order(order)]
-        )
+        orders = self._durability.release([order for order in effects.orders if not self._is_config_order(order)])
         if orders and self._executor_lives:
             self._executor.send(orders)
         for update in effects.updates:

@@ -58,9 +58,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
-_PUT = (
-    "INSERT INTO jobs VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, record = excluded.record"
-)
+_PUT = "INSERT INTO jobs VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, record = excluded.record"
 _DROP = "DELETE FROM jobs WHERE id = ?"
 _FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
 
@@ -92,6 +90,7 @@ class Store:
         self._retry_at = -math.inf
         self._unsynced_since: float | None = None
         self._forcing = True
+        self._is_named = True  # on the disk
         try:
             self._open()
         except _Damaged as damage:
@@ -99,6 +98,7 @@ class Store:
             aside = _move_aside(path)
             log.error("the store %s is damaged (%s): moved to %s; no jobs are known", path, damage, aside)  # noqa: TRY400 - the sentence says it all
             self._open()
+        self._claim()
 
     # --- opening
 
@@ -106,6 +106,8 @@ class Store:
         _check_is_sqlite(self.path)
         try:
             self._db = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
+            # Before the first look into it: what SQLite shares with other processes would need room on the disk.
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._check_is_ours()
             self._set_up()
             self._read()
@@ -129,7 +131,6 @@ class Store:
 
     def _set_up(self) -> None:
         # While it is no WAL database yet, this goes to the file itself: it is ours from its first page on.
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         if self._is_new:
             self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -151,19 +152,37 @@ class Store:
             self.incarnation, self.boot, self.seq = uuid.uuid4().hex, 0, 0
         self.seq = self._seq = max(self.seq, self.rows[-1][0] if self.rows else 0)
 
-    def begin(self, seq: int) -> None:
-        """A new life begins, and counts on from `seq`: on disk, or a second start would use its numbers again.
+    def _claim(self) -> None:
+        """Count this start, before anything is done in its name: ConfigError where that can't be stored.
 
-        ConfigError where there is no room even for that. Before the first write.
+        Where only the disk is full, this life gets a name of its own instead, stored once there is room: so no number
+        of the stored one is used twice.
+        """
+        try:
+            self._put_facts({"incarnation": self.incarnation, "boots": self.boot + 1})
+        except sqlite3.Error as error:
+            if not _name(error).startswith("SQLITE_FULL"):
+                raise ConfigError(f"the store {self.path} can't be used: {_reason(error)}") from error
+            self.incarnation, self.boot, self._is_named = uuid.uuid4().hex, 0, False
+            self._on_failed(error, -math.inf)
+
+    def begin(self, seq: int) -> None:
+        """Count on from `seq`: on disk, or a second start would use its numbers again. Before the first write.
+
+        ConfigError where there is no room even for that.
         """
         self._seq = seq
+        if not self._is_named:
+            return
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            facts = {"incarnation": self.incarnation, "boots": self.boot + 1, "seq": seq}
-            self._db.executemany(_FACT, facts.items())
-            self._db.execute("COMMIT")
+            self._put_facts({"seq": seq})
         except sqlite3.Error as error:
             raise ConfigError(f"the store {self.path} can't be used: {_reason(error)}") from error
+
+    def _put_facts(self, facts: dict[str, str | int]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(_FACT, facts.items())
+        self._db.execute("COMMIT")
 
     # --- writing
 
@@ -241,10 +260,13 @@ class Store:
             if put:
                 self._db.executemany(_PUT, put)
             self._db.execute(_FACT, ("seq", seq))
+            if not self._is_named:
+                self._db.executemany(_FACT, {"incarnation": self.incarnation, "boots": 1}.items())
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._on_failed(error, now)
             return False
+        self._is_named = True
         if force:
             self._unsynced_since = None
         elif self._unsynced_since is None:

@@ -18,6 +18,7 @@ import pytest
 from tests.support.processes import is_running
 from tests.support.wait import wait_until
 
+from .answered import answered_and_killed
 from .campaign import Campaign, Options
 from .faults import KINDS, Fault, Saboteur, Trouble, make_plan
 from .load import Asked, Kill
@@ -297,3 +298,12 @@ def test_tables_are_compared_job_by_job():
     assert differences({"a": one, "b": other}, 2) == ["j"]
     assert differences({"a": one, "b": {}}, 2) == ["j"]
     assert differences({"a": one}, 2) == ["all"]
+
+
+# --- the other run
+
+
+def test_what_was_answered_is_there_after_a_kill_right_after_the_answer(tmp_path):
+    said: list[str] = []
+    assert answered_and_killed(tmp_path, 15, seed=8, say=said.append) == []
+    assert "15 times" in said[-1]

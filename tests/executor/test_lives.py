@@ -13,6 +13,7 @@ import pytest
 
 import meeseeks
 from meeseeks.core.effects import Ack, Adopted, Exited, SetSlots, Started
+from meeseeks.executor.ends import ENDS_NAME
 from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.executor.journal import JOURNAL_NAME, Journal, sweep
 from tests.support.processes import children_of, is_running
@@ -153,6 +154,7 @@ NODE = """
 import sys, time
 from pathlib import Path
 from meeseeks.core.effects import Start, TaskKey
+from meeseeks.executor.ends import ENDS_NAME
 from meeseeks.executor.handle import ExecutorHandle
 handle = ExecutorHandle(Path(sys.argv[1]), "n", outlive="outlive" in sys.argv)
 def start(job, *args):
@@ -336,3 +338,83 @@ def test_a_frozen_executor_tells_the_next_node_what_the_last_one_ordered(make_no
     os.kill(pid, signal.SIGCONT)
     adopted = second.adopted()
     assert {started.key for started in adopted.running} | set(adopted.waiting) == {running, late}
+
+
+SHORT_LIVED = """
+import os, signal, sys
+from pathlib import Path
+from meeseeks.executor.ends import ENDS_NAME
+from meeseeks.executor.handle import ExecutorHandle
+handle = ExecutorHandle(Path(sys.argv[1]), "n", outlive=True)
+if "freeze" in sys.argv: os.kill(handle._process.pid, signal.SIGSTOP)
+print(handle._process.pid, flush=True)
+os._exit(0)
+"""
+
+
+def executor_of_a_short_life(folder, *options):
+    """Of a node that is gone before its executor is up."""
+    root = str(Path(meeseeks.__file__).parent.parent)
+    command = [sys.executable, "-c", SHORT_LIVED, str(folder), *options]
+    said = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}, check=True)
+    return int(said.stdout)
+
+
+def test_an_executor_whose_node_went_before_it_was_up_goes_as_well(tmp_path):
+    pid = executor_of_a_short_life(tmp_path / "state")
+    wait_until(lambda: not is_running(pid), 20)
+
+
+def test_an_executor_that_comes_too_late_leaves_the_one_of_the_next_node_alone(tmp_path, make_node):
+    late = executor_of_a_short_life(tmp_path / "state", "freeze")
+    node = make_node(outlive=True)
+    key = node.start("a", "sleep", "60")
+    task = node.started(key).pid
+    os.kill(late, signal.SIGCONT)
+    wait_until(lambda: not is_running(late), 20)
+    assert is_running(task)
+    assert is_running(executor_pid(node))
+
+
+def gone(node):
+    """Detach, and wait until the executor has gone; its node's process is ours."""
+    pid, process = executor_pid(node), node.handle._process
+    node.handle.detach()
+    wait_until(lambda: not is_running(pid), 20)
+    if process is not None:
+        assert os.waitpid(process.pid, 0)[1] == 0
+
+
+def test_ends_that_no_node_has_stored_are_kept_for_the_next_executor(make_node, tmp_path):
+    first = make_node(outlive=True, linger_s=0.3)
+    told, small, large = (first.start(job, "echo", text) for job, text in (("t", "x"), ("s", "y"), ("l", "z" * 9000)))
+    ends = {key: first.exited(key) for key in (told, small, large)}
+    first.ack(told)
+    first.send(SetSlots("p", 3))
+    assert first.handle.flush()
+    gone(first)
+    second = make_node(outlive=True, linger_s=0.3)
+    second.adopted()
+    assert {event.key: event for event in second.events if isinstance(event, Exited)} == {
+        small: ends[small],
+        large: ends[large],
+    }
+    gone(second)  # without a word
+    third = make_node(outlive=True, linger_s=0.3)
+    assert third.exited(small) == ends[small]
+    assert second.handle.spool.read(large, "stdout")[0] == b"z" * 9000 + b"\n"
+    for key in (small, large):
+        third.ack(key)
+    wait_until(lambda: not (tmp_path / "state" / ENDS_NAME).exists(), 20)
+    gone(third)
+    fourth = make_node(outlive=True)
+    fourth.adopted()
+    assert not [event for event in fourth.events if isinstance(event, Exited)]
+
+
+def test_kept_ends_that_are_torn_are_left_alone(make_node, tmp_path, capfd):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / ENDS_NAME).write_bytes(b"\x92torn")
+    node = make_node(outlive=True)
+    assert node.run("true").rc == 0
+    assert "can't be read" in capfd.readouterr().err

@@ -293,8 +293,9 @@ def test_the_executor_dies_and_its_jobs_with_it(client: Client, node: NodeProces
     once = submit(client, "sh", "-c", script)
     until_state(client, once, "running")
     (pid,) = pids_from(tmp_path / "pids", 1)
-    again = submit(client, "sh", "-c", f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exec sleep 999; }}",
-                   retries=1)
+    again = submit(
+        client, "sh", "-c", f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exec sleep 999; }}", retries=1
+    )
     wait_until((tmp_path / "second").exists)
     until_state(client, again, "running")
     os.kill(node.executor_pid(), signal.SIGKILL)

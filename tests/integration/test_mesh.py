@@ -188,8 +188,9 @@ def test_a_lost_node_that_was_only_frozen_refutes_it(mesh_of: MeshOf) -> None:
 def test_a_job_with_retries_moves_on_when_its_node_is_lost(mesh_of: MeshOf, tmp_path: Path) -> None:
     a, b, c = mesh_of(3, per_node={"a": {"pools.p.slots": None, "pools.q.slots": 2}})
     with a.client() as client:
-        (jid,) = client.submit(pool="p", args=["sh", "-c", "echo x >> marks; exec sleep 1000"], retries=1,
-                               config={"cwd": str(tmp_path)})
+        (jid,) = client.submit(
+            pool="p", args=["sh", "-c", "echo x >> marks; exec sleep 1000"], retries=1, config={"cwd": str(tmp_path)}
+        )
         info = wait_until(lambda: (found := client.query(jid))["state"] == "running" and found)
         first = {"b": b, "c": c}[info["node"]]
         wait_until(lambda: (tmp_path / "marks").exists() and (tmp_path / "marks").read_text() == "x\n")

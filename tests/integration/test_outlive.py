@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import uuid
@@ -12,6 +13,7 @@ import pytest
 
 from meeseeks import Client, InvalidRequest, MeeseeksError
 from tests.support.nodes import NodeProcess, mesh
+from tests.support.processes import is_running
 from tests.support.wait import wait_until
 
 STORED = {"state.sync": "acks", "pools.p.slots": 4}
@@ -201,3 +203,99 @@ def _taken(client: Client) -> bool:
     except MeeseeksError:
         return False
     return True
+
+
+def test_signals_while_the_program_is_replaced_wait_for_the_next_one(nodes, tmp_path):
+    a, _ = nodes
+    go = tmp_path / "go"
+    with a.client(timeout=30) as client:
+        client.submit(id="j", pool="p", node="a", args=["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done"])
+        wait_until(lambda: client.query("j")["state"] == "running", 20)
+        executor = a.executor_pid()
+        lives = a.stderr.count("listens on")
+        for _ in range(60):  # at any moment of its start: each is obeyed now or when it is up
+            os.kill(a.pid, signal.SIGHUP)
+            with pytest.raises(AssertionError, match="waited"):
+                wait_until(lambda: not a.running, 0.02)
+        wait_until(lambda: a.stderr.count("listens on") > lives, 20, a.report)
+        assert (client.query("j")["state"], a.executor_pid()) == ("running", executor)
+        go.touch()
+        assert ended(client, "j")["start_count"] == 1
+
+
+def test_a_stop_right_after_sighup_ends_the_node_and_its_jobs(nodes):
+    a, b = nodes
+    with b.client() as other:
+        for number in range(5):
+            other.submit(id=f"j{number}", pool="p", node="a", args=["sleep", "600"])
+            wait_until(lambda number=number: other.query(f"j{number}")["state"] == "running", 20)
+            pid = other.query(f"j{number}")["pid"]
+            os.kill(a.pid, signal.SIGHUP)
+            with pytest.raises(AssertionError, match="waited"):
+                wait_until(lambda: not a.running, 0.05 * number)
+            a.stop()
+            assert not Path(f"/proc/{pid}").exists()
+            a.restart()
+            wait_until(lambda number=number: other.query(f"j{number}")["error"] == "node a stopped", 20)
+
+
+def fill(folder: Path) -> Path:
+    """To the last byte; returns what to unlink for room."""
+    filler = folder / "filler"
+    with filler.open("ab", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            with pytest.raises(OSError, match="No space"):
+                while True:
+                    file.write(b"x" * size)
+    return filler
+
+
+def lines_of(path: Path) -> list[str]:
+    return [json.loads(line)["id"] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+def test_what_ended_on_a_full_disk_is_known_to_the_next_life_and_once_in_the_history(full_disk, tmp_path, end):
+    """Jobs end while nothing can be stored; the node ends, and starts on the disk that is still full."""
+    history = full_disk / "history"
+    config = {**STORED, "state.dir": full_disk / "state", "state.history": history, "pools.p.slots": 0}
+    with mesh(tmp_path, 1, **config) as (node,):
+        node.options["timeout"] = 30
+        go = full_disk / "go"
+        script = f"while [ ! -e {go} ]; do sleep 0.05; done; exit 3"
+        specs = [{"id": f"j{number}", "pool": "p", "args": ["sh", "-c", script]} for number in range(40)]
+        with node.client() as client:
+            client.submit_many(specs)
+            client.submit(id="sleeps", pool="p", args=["sleep", "600"])
+            wait_until(lambda: len(client.ls(state="running")) == 41, 30)
+            filler = fill(full_disk)
+            go.touch()
+            wait_until(lambda: client.ls(state="running") == ["sleeps"], 30)
+            fill(full_disk)
+        executor = node.executor_pid()
+        if end == "stopped":
+            node.stop()
+        else:
+            node.kill()
+        assert is_running(executor)
+        node.restart()
+        with node.client() as client:
+            with pytest.raises(MeeseeksError, match="no room left"):
+                client.submit(id="no", pool="p", args=["true"])
+            filler.unlink()
+            wait_until(lambda: _taken(client), 30)
+            for number in range(40):
+                info = ended(client, f"j{number}")
+                assert (info["state"], info["rc"], info["start_count"]) == ("failed", 3, 1)
+            client.kill("sleeps")
+            info = ended(client, "sleeps")
+            assert (info["state"], info["error"]) == (
+                ("failed", "node a stopped") if end == "stopped" else ("killed", "killed")
+            )
+            assert ended(client, "yes")["state"] == "done"
+            wanted = sorted([*(spec["id"] for spec in specs), "sleeps", "yes"])
+            wait_until(lambda: sorted(lines_of(history)) == wanted, 20, lambda: lines_of(history))
+        node.kill()
+        node.restart()
+        with node.client() as client:
+            assert {info["state"] for info in client.query([spec["id"] for spec in specs]).values()} == {"failed"}
