@@ -22,19 +22,19 @@ from meeseeks.core.effects import (
     Ack,
     Adopted,
     Dropped,
-    Event,
     Exited,
     Kill,
-    Order,
     Renew,
     SetSlots,
     Start,
     Started,
     TaskKey,
 )
+from meeseeks.wire.messages import Event, Feed, Order
 
 from .deadlines import Deadlines
 from .family import Family
+from .inputs import Inputs, is_piped
 from .journal import Journal
 from .leases import Leases
 from .processes import inspect
@@ -72,6 +72,7 @@ class Executor:
         self._queues = Queues()
         self._leases = Leases()
         self._deadlines = Deadlines()
+        self.inputs = Inputs(self._deadlines, self.events.append)
         self._waiting: dict[TaskKey, Task] = {}
         self._running: dict[TaskKey, Task] = {}
         self._exited: dict[TaskKey, Exited] = {}
@@ -101,6 +102,7 @@ class Executor:
         self._settle()
         for order in orders:
             self._obey(order)
+        self.inputs.turn()
         for do in self._deadlines.due(time.monotonic()):
             do()
         self._signal()
@@ -142,6 +144,8 @@ class Executor:
             self._on_kill(order)
         elif isinstance(order, Renew):
             self._leases.renew(order)
+        elif isinstance(order, Feed):
+            self.inputs.feed(order)
         elif isinstance(order, SetSlots):
             self._queues.set_slots(order.pool, order.slots)
 
@@ -187,7 +191,7 @@ class Executor:
         self._spool.discard_earlier(order.key)
         self._journal.starting(task.mark, order.key.job)
         try:
-            task.leader = spawn(order, task.mark, self._spool)
+            task.leader = spawn(order, task.mark, self._spool, self.inputs.open if is_piped(order) else None)
         except SpawnError as error:
             task.error = str(error)
             self._finish(task)
@@ -299,6 +303,7 @@ class Executor:
         for deadline in (task.note, task.runtime_end, task.lease_end, task.kill_next):
             self._deadlines.cancel(deadline)
         task.stage = Stage.GONE
+        self.inputs.close(task.order)
         self._journal.ended(task.mark)
         self._leases.leave(task.order)
         exited = self._exited[task.order.key] = _result(task, self._spool, self._inline_output)

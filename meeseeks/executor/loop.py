@@ -14,9 +14,9 @@ import signal
 import time
 from pathlib import Path
 
-from meeseeks.core.effects import Order
 from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec, sockets
+from meeseeks.wire.messages import Order
 
 from .executor import Executor
 from .frames import frames
@@ -56,6 +56,7 @@ class Loop:
         signal.signal(signal.SIGTERM, self._ask_stop)
         signal.signal(signal.SIGINT, self._ask_stop)
         self._poller = sockets.Poller()
+        self._poller.register(self._executor.inputs.fileno(), sockets.POLLIN)
         for readable in (self._line, self._monitor, self._wake, *([self._parent] if self._parent is not None else [])):
             self._poller.register(readable, sockets.POLLIN)
 
