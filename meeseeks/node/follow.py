@@ -112,6 +112,6 @@ class Follows:
             offset = 0 if is_new_run else known
             pieces[stream], size = self._output.piece(record, stream, offset, wanted.limit)
             ended = ended and offset + len(pieces[stream]) >= size
-        info = jobinfo(record, self._state.table.seq_of(wanted.id))
+        info = jobinfo(record, self._state.table.seq_of(wanted.id)) if ended else {}
         answer = Followed(id=wanted.id, run=run, ended=ended, info=info, **pieces)
         return answer, is_new_run or ended or any(pieces.values())

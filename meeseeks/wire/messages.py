@@ -191,7 +191,7 @@ class Followed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     stderr: bytes = b""
     ended: bool = False
     info: dict[str, Any] = {}
-    """The jobinfo, of the node that has the output."""
+    """The jobinfo once it has `ended`, as the node that has the output knows it."""
 
 
 class InputPiece(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
