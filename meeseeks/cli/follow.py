@@ -6,6 +6,7 @@ none.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import time
@@ -58,6 +59,9 @@ class Follower:
         self._streams = streams
         self._wait = min(_WAIT_S, timeout / 4)
         self._patience = patience
+        # A node that goes away is waited for; what a Client logs of it would stand among the job's own stderr.
+        logging.getLogger("meeseeks.client").addHandler(logging.NullHandler())
+        logging.getLogger("meeseeks.client").propagate = False
 
     def follow(self, on_run: Callable[[Any], None] | None = None) -> dict[str, Any] | None:
         """Until the job is over for good: its last jobinfo, or None if no node knows it. `on_run` hears of each run.
