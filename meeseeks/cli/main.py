@@ -29,6 +29,7 @@ _COMMANDS = {
     "sub": ("sub", "Submit a job and print its id."),
     "ls": ("jobs", "List jobs."),
     "get": ("jobs", "Show all that is known of jobs."),
+    "logs": ("logs", "Show what jobs have written, and what they write from now on."),
     "wait": ("wait", "Wait until jobs have ended."),
     "kill": ("control", "Kill jobs."),
     "set": ("control", "Change jobs: hold, release, move, run again."),

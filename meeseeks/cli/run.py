@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import signal
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from meeseeks.errors import InvalidRequest, MeeseeksError
+from meeseeks.errors import InvalidRequest, MeeseeksError, NodeUnreachable
 
 from . import views
-from .exits import BROKEN_PIPE, FAILED, SIGNAL_BASE
+from .exits import BROKEN_PIPE, FAILED, SIGNAL_BASE, UNREACHABLE
 from .invocation import Invocation, client_options
 from .jobspec import JobCommand, job_options, jobspec
 from .output import warn
@@ -24,66 +28,115 @@ if TYPE_CHECKING:
 
 __all__ = ["run_command"]
 
-_POLL_MIN, _POLL_MAX = 0.005, 0.05
-"""Seconds between two looks at the job: short while there is output, and at its beginning."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PIPED = "-"
+_DEFAULT_TIMEOUT_S = 10.0
+_KILL_AGAIN_S = 0.5
 
 
 @click.command("run", cls=JobCommand)
 @job_options
+@click.option(
+    "--local", is_flag=True, help="Run it without a mesh: on a node of its own that lives as long as it does."
+)
 @client_options
 @click.pass_obj
-def run_command(call: Invocation, /, where: str, command: list[str], **options: Any) -> int:
+def run_command(call: Invocation, /, where: str, command: list[str], local: bool, **options: Any) -> int:
     """Run a job in POOL, show its output as it comes, and end with its exit code: 128 + n if signal n ended it.
 
     \b
       mks run p -- sh -c 'echo hello; exit 3'
       mks run --runtime 5m p@b -- ./benchmark
+      tar c . | mks run p@b -- tar x -C /tmp
+      mks run --local p -- make test
 
-    Ctrl-C and SIGTERM kill the job; a second Ctrl-C does not wait for its end. stdin is empty unless --stdin names a
-    file on the job's node.
+    A stdin that is a pipe or a file is handed on to the job, wherever that runs; --stdin PATH names a file on the job's
+    node instead (--stdin /dev/null: nothing). Of what was handed on nothing is kept: if --retries or --restart start
+    the job again, its stdin is empty then.
+
+    Ctrl-C and SIGTERM kill the job; a second Ctrl-C does not wait for its end. A node that is started again, or a
+    connection that breaks, is waited for (--timeout; default 30 seconds), and no byte is lost or shown twice.
     """  # noqa: D301 - click looks for the character itself
+    from .feed import has_input
+
     spec = jobspec(where, command, options)
     node = spec.get("node")
     if isinstance(node, list) or (node or "").endswith("*"):
         raise InvalidRequest(f"{where!r} are several jobs, and run shows the output of one: use 'mks sub --wait'")
     spec.setdefault("id", uuid.uuid4().hex)
-    with call.client() as client, _Signals(spec["id"]) as signals:
+    if spec.get("stdin") is None and has_input():
+        spec["stdin"] = _PIPED
+    with _Signals(spec["id"]) as signals, _client(call, spec, local=local) as client:
         if options["jid"] is not None and client.query([spec["id"]]):
             raise InvalidRequest(f"there is a job {spec['id']!r} already: give another --id")
         client.submit(**spec)
-        try:
-            info = _follow(client, spec["id"], signals)
-        except BrokenPipeError:
-            client.kill(spec["id"])  # as the command itself would have been
-            return BROKEN_PIPE
-        except MeeseeksError:
-            warn(
-                f"job {spec['id']} goes on without us; 'mks get {spec['id']}' shows it, 'mks kill {spec['id']}' ends it"
-            )
+        return _show(call, client, spec, signals)
+
+
+def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Signals) -> int:
+    """Follow the submitted job to its end; the exit code."""
+    from .feed import Feeder
+    from .follow import PATIENCE_S, STREAMS, Follower, Incomplete
+
+    jid = spec["id"]
+    timeout = call.timeout or _DEFAULT_TIMEOUT_S
+    follower = Follower(client, jid, tuple(STREAMS), timeout, call.timeout or PATIENCE_S)
+    feeder = Feeder(client, jid) if spec.get("stdin") == _PIPED else None
+    signals.kill_with(client)
+    try:
+        info = follower.follow(feeder.start if feeder is not None else None)
+    except BrokenPipeError:
+        client.kill(jid)  # as the command itself would have been
+        return BROKEN_PIPE
+    except Incomplete as error:
+        if error.info["rc"] is None:
+            return _exit_code(jid, error.info)
+        warn(str(error))
+        return UNREACHABLE
+    except MeeseeksError:
+        warn(f"job {jid} goes on without us; 'mks logs -f {jid}' shows its output, 'mks kill {jid}' ends it")
+        raise
+    finally:
+        if feeder is not None:
+            feeder.stop()
+    return SIGNAL_BASE + signals.caught if signals.caught else _exit_code(jid, info)
+
+
+@contextmanager
+def _client(call: Invocation, spec: dict[str, Any], *, local: bool) -> Iterator[Client]:
+    """A Client of the mesh; or, with --local, of a node that is there for this job only."""
+    if not local:
+        with _reached(call, spec["pool"]) as client:
+            yield client
+        return
+    if spec.get("node") is not None:
+        raise InvalidRequest(f"--local runs a node of its own: leave '@{spec['node']}' out")
+    if call.address is not None:
+        raise InvalidRequest("--local runs a node of its own: leave --address out")
+    import tempfile
+    from pathlib import Path
+
+    from .local_mesh import LocalMesh
+
+    pairs = [f"pools.{spec['pool']}.slots={os.cpu_count() or 1}", "state.sync=memory", "discover=false"]
+    with (
+        tempfile.TemporaryDirectory(prefix="meeseeks-run-") as folder,
+        LocalMesh(Path(folder), ["local"], pairs) as mesh,
+        mesh.client() as client,
+    ):
+        yield client
+
+
+def _reached(call: Invocation, pool: str) -> Client:
+    try:
+        return call.client()
+    except NodeUnreachable as error:
+        if call.address is not None or os.environ.get("MEESEEKS_CONF"):
             raise
-    return SIGNAL_BASE + signals.caught if signals.caught else _exit_code(spec["id"], info)
+        raise NodeUnreachable(f"{error}, or do without one: 'mks run --local {pool} -- ...'") from error
 
 
-def _follow(client: Client, jid: str, signals: _Signals) -> dict[str, Any] | None:
-    """Copy the job's output until it is over; its last jobinfo, or None if it is known no more."""
-    from meeseeks.client.arguments import is_exited
-
-    from .follow import Follower
-
-    follower, pause, killed = Follower(client, jid), _POLL_MIN, False
-    while True:
-        if signals.caught and not killed:
-            client.kill(jid)
-            killed = True
-        info, copied = follower.step()
-        if info is None or is_exited(info):
-            return info
-        pause = _POLL_MIN if copied else min(_POLL_MAX, pause * 1.3)
-        time.sleep(pause)
-
-
-def _exit_code(jid: str, info: dict[str, Any] | None) -> int:
+def _exit_code(jid: str, info: Any) -> int:
     if info is None:
         warn(f"job {jid} is known no more: its node has forgotten it")
         return FAILED
@@ -96,12 +149,14 @@ def _exit_code(jid: str, info: dict[str, Any] | None) -> int:
 
 
 class _Signals:
-    """While it is entered, the first signal is noted in `caught`, and a second one interrupts whatever goes on."""
+    """While it is entered, the first signal kills the job, and is noted in `caught`; a second one interrupts all."""
 
     def __init__(self, jid: str) -> None:
         self.caught = 0
         self._jid = jid
         self._before: dict[int, Any] = {}
+        # Handlers run in between any two steps of the main thread: of all queues only this one bears that.
+        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -114,8 +169,22 @@ class _Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def kill_with(self, client: Client) -> None:
+        """The job is submitted: from now on a signal kills it, by a thread that waits for one."""
+        threading.Thread(target=self._kill, args=(client,), name="mks-kill", daemon=True).start()
+
+    def _kill(self, client: Client) -> None:
+        self._queue.get()
+        while not client.closed:
+            try:
+                client.kill(self._jid)
+                return
+            except MeeseeksError:
+                time.sleep(_KILL_AGAIN_S)  # whoever follows the job knows how long to try
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.caught:
             warn(f"not waiting for the end of job {self._jid}; 'mks get {self._jid}' shows what becomes of it")
             raise KeyboardInterrupt
         self.caught = number
+        self._queue.put(number)

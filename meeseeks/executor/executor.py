@@ -23,19 +23,19 @@ from meeseeks.core.effects import (
     Ack,
     Adopted,
     Dropped,
-    Event,
     Exited,
     Kill,
-    Order,
     Renew,
     SetSlots,
     Start,
     Started,
     TaskKey,
 )
+from meeseeks.wire.messages import Event, Feed, Order
 
 from .deadlines import Deadlines
 from .family import Family
+from .inputs import Inputs, is_piped
 from .journal import Journal
 from .leases import Leases
 from .processes import inspect
@@ -74,6 +74,7 @@ class Executor:
         self._queues = Queues()
         self._leases = Leases()
         self._deadlines = Deadlines()
+        self.inputs = Inputs(self._deadlines, self.events.append)
         self._waiting: dict[TaskKey, Task] = {}
         self._running: dict[TaskKey, Task] = {}
         self._exited = {exited.key: exited for exited in ends}
@@ -108,6 +109,7 @@ class Executor:
         self._settle()
         for order in orders:
             self._obey(order)
+        self.inputs.turn()
         for do in self._deadlines.due(time.monotonic()):
             do()
         self._signal()
@@ -149,6 +151,8 @@ class Executor:
             self._on_kill(order)
         elif isinstance(order, Renew):
             self._leases.renew(order)
+        elif isinstance(order, Feed):
+            self.inputs.feed(order)
         elif isinstance(order, SetSlots):
             self._queues.set_slots(order.pool, order.slots)
 
@@ -194,7 +198,7 @@ class Executor:
         self._spool.discard_earlier(order.key)
         self._journal.starting(task.mark, order.key.job)
         try:
-            task.leader = spawn(order, task.mark, self._spool)
+            task.leader = spawn(order, task.mark, self._spool, self.inputs.open if is_piped(order) else None)
         except SpawnError as error:
             task.error = str(error)
             self._finish(task)
@@ -306,6 +310,7 @@ class Executor:
         for deadline in (task.note, task.runtime_end, task.lease_end, task.kill_next):
             self._deadlines.cancel(deadline)
         task.stage = Stage.GONE
+        self.inputs.close(task.order)
         self._journal.ended(task.mark)
         self._leases.leave(task.order)
         exited = self._exited[task.order.key] = _result(task, self._spool, self._inline_output)

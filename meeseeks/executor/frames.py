@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-from meeseeks.core.effects import Event, Order
 from meeseeks.wire import codec
-from meeseeks.wire.messages import MAX_MESSAGE_BYTES
+from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Event, Order
 
 __all__ = ["frames"]
 

@@ -27,9 +27,10 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from meeseeks.core.effects import Adopted, Event, Order
+from meeseeks.core.effects import Adopted, Event
 from meeseeks.errors import ProtocolError
-from meeseeks.wire import codec, sockets
+from meeseeks.wire import codec, messages, sockets
+from meeseeks.wire.messages import Fed, Order
 
 from .frames import frames
 from .journal import JOURNAL_NAME, sweep
@@ -70,6 +71,7 @@ class ExecutorHandle:
         self.spool = Spool(self._folder / "spool")
         self._own_folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._fed: list[Fed] = []
         self._backlog: list[Order] = []
         self._is_adopted = False
         found = holder_of(self._folder) if outlive else None
@@ -109,16 +111,27 @@ class ExecutorHandle:
         while (message := sockets.receive_nowait(self.socket)) is not None:
             for frame in message:
                 try:
-                    events.extend(self._once_adopted(codec.decode_events(frame)))
+                    events.extend(self._for_the_core(codec.decode_events(frame)))
                 except ProtocolError as error:
                     log.warning("events of the executor that can't be read were dropped: %s", error)
         self.flush()
         return events
 
-    def _once_adopted(self, events: list[Event]) -> list[Event]:
-        """Without later Adopted: they may have been sent before an order of ours that they seem to have lost."""
+    def take_fed(self) -> list[Fed]:
+        """The answers to Feeds that `receive` has found; each is handed out once."""
+        fed, self._fed = self._fed, []
+        return fed
+
+    def _for_the_core(self, events: list[messages.Event]) -> list[Event]:
+        """Without what is not its business, and without later Adopted.
+
+        They may have been sent before an order of ours that they seem to have lost.
+        """
         kept: list[Event] = []
         for event in events:
+            if isinstance(event, Fed):
+                self._fed.append(event)
+                continue
             if isinstance(event, Adopted):
                 if self._is_adopted:
                     continue

@@ -14,9 +14,9 @@ import signal
 import time
 from pathlib import Path
 
-from meeseeks.core.effects import Order
 from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec, sockets
+from meeseeks.wire.messages import Order
 
 from .ends import Ends
 from .executor import Executor
@@ -63,7 +63,7 @@ class Loop:
         signal.signal(signal.SIGTERM, self._ask_stop)
         signal.signal(signal.SIGINT, self._ask_stop)
         self._poller = sockets.Poller()
-        for readable in (self._line, self._monitor, self._wake, self._parent):
+        for readable in (self._line, self._monitor, self._wake, self._parent, self._executor.inputs.fileno()):
             self._poller.register(readable, sockets.POLLIN)
 
     def run(self) -> None:

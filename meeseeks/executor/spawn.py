@@ -6,12 +6,14 @@ import os
 import pwd
 import stat
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from meeseeks.core.effects import Start
 
+from .inputs import PIPED
 from .processes import TASK_MARK
 from .spool import Spool
 
@@ -30,10 +32,13 @@ class SpawnError(Exception):
     """There is no process; the text is one sentence that says why, for the job's `error`."""
 
 
-def spawn(order: Start, mark: str, spool: Spool) -> subprocess.Popen[bytes]:
+def spawn(
+    order: Start, mark: str, spool: Spool, open_pipe: Callable[[Start], int] | None = None
+) -> subprocess.Popen[bytes]:
     """Start the process of an order in a session of its own, or raise SpawnError.
 
-    `config` are Popen's keyword arguments. Streams without a path are captured into the spool; stdin is then empty.
+    `config` are Popen's keyword arguments. Streams without a path are captured into the spool; stdin is then empty,
+    and so it is where its path is `-`, unless `open_pipe` gives the end of a pipe for it.
     """
     if not order.args:
         raise SpawnError("can't start anything: args is empty")
@@ -42,7 +47,7 @@ def spawn(order: Start, mark: str, spool: Spool) -> subprocess.Popen[bytes]:
             raise SpawnError(f"can't start {_program(order)}: config.{name} is the executor's to set")
     opened: list[int] = []
     try:
-        stdin = _open_stdin(order, opened)
+        stdin = _open_stdin(order, open_pipe, opened)
         stdout, stderr = _open_outputs(order, spool, opened)
         return subprocess.Popen(
             list(order.args),
@@ -80,8 +85,15 @@ def _encoded(env: dict[str, str]) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
 
 
-def _open_stdin(order: Start, opened: list[int]) -> int:
-    return _open(order, "stdin", order.stdin, _READ, opened) if order.stdin is not None else _no_input()
+def _open_stdin(order: Start, open_pipe: Callable[[Start], int] | None, opened: list[int]) -> int:
+    if open_pipe is not None:
+        fd = open_pipe(order)
+        opened.append(fd)
+        _give(fd, order.config)
+        return fd
+    if order.stdin is None or order.stdin == PIPED:
+        return _no_input()
+    return _open(order, "stdin", order.stdin, _READ, opened)
 
 
 @cache

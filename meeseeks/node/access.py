@@ -31,10 +31,12 @@ REQUIRED: dict[str, Role] = {
     "nodes": Role.READ,
     "pools": Role.READ,
     "output": Role.READ,
+    "follow": Role.READ,
     "sync": Role.READ,  # the cache of a Client lives on it
     "submit": Role.SUBMIT,
     "submit_many": Role.SUBMIT,
     "kill": Role.SUBMIT,
+    "input": Role.SUBMIT,
     "config": Role.ADMIN,
     "adopt": Role.ADMIN,
     "hello": Role.NODE,

@@ -26,7 +26,7 @@ __all__ = ["Durability"]
 _STORED = frozenset(("submit", "submit_many", "kill", "adopt"))
 """Requests whose answer says that something is on disk."""
 
-_TELLS = _STORED | {"query", "ls", "sync", "output"}
+_TELLS = _STORED | {"query", "ls", "sync", "output", "follow", "input"}
 """Requests whose answer may know of what others have asked for in the same turn."""
 
 Answer = tuple[list[bytes], Reply]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meeseeks.errors import InvalidRequest
 from meeseeks.wire import codec
-from meeseeks.wire.messages import SYNC_BATCH, Hello, Output, OutputWanted, SyncRequest
+from meeseeks.wire.messages import SYNC_BATCH, FollowWanted, Hello, InputPiece, OutputWanted, SyncRequest
 
 if TYPE_CHECKING:
     from .node import Asker, Node
@@ -31,7 +31,7 @@ def _submit_many(node: Node, data: Any, asker: Asker) -> Any:
 
 def _query(node: Node, data: Any, asker: Asker) -> Any:
     found = node.state.requests.query(data)
-    if isinstance(data, str) and found is not False and node.output.complete(data, found, asker.answer):
+    if isinstance(data, str) and found is not False and node.streams.output.complete(data, found, asker.answer):
         return LATER
     return found
 
@@ -63,10 +63,17 @@ def _config(node: Node, data: Any, asker: Asker) -> Any:
 
 
 def _output(node: Node, data: Any, asker: Asker) -> Any:
-    def done(output: Output | Exception) -> None:
-        asker.answer(output)
+    node.streams.output.read(codec.convert(data, OutputWanted), asker.answer)
+    return LATER
 
-    node.output.read(codec.convert(data, OutputWanted), done)
+
+def _follow(node: Node, data: Any, asker: Asker) -> Any:
+    node.streams.follows.ask(codec.convert(data, FollowWanted), asker.answer)
+    return LATER
+
+
+def _input(node: Node, data: Any, asker: Asker) -> Any:
+    node.streams.input.write(codec.convert(data, InputPiece), asker.answer)
     return LATER
 
 
@@ -97,6 +104,8 @@ HANDLERS: dict[str, Callable[[Node, Any, Asker], Any]] = {
     "pools": _pools,
     "config": _config,
     "output": _output,
+    "follow": _follow,
+    "input": _input,
     "hello": _hello,
     "sync": _sync,
 }

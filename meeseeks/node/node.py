@@ -31,8 +31,8 @@ from .folder import StateFolder
 from .handlers import HANDLERS, LATER
 from .history import History
 from .line import Dialer
-from .output import OutputReader
 from .peers import Peers
+from .streams import Streams
 
 __all__ = ["Asker", "Node"]
 
@@ -109,7 +109,7 @@ class Node:
         self._dialer = Dialer(self._access.keys, config)
         self._peers = Peers(self.state, self._poller, self.hello, self._dialer)
         self._peers.set_fixed(config.peers())
-        self.output = OutputReader(self.state, self._peers, self._spool)
+        self.streams = Streams(self.state, self._peers, self._executor)
         self._history = History(config.state.history)
         self._tick_at = 0.0
         self._turn_s_max = 0.0
@@ -126,7 +126,9 @@ class Node:
         """
         self._poller.register(wakeup_fd, sockets.POLLIN)
         while not self._is_over():
-            wait_s = max(0.0, min(self.state.next_turn_at, self._tick_at) - time.monotonic())
+            wait_s = max(
+                0.0, min(self.state.next_turn_at, self._tick_at, self.streams.follows.look_at) - time.monotonic()
+            )
             if self._config_jobs or not self._executor_lives:
                 wait_s = min(wait_s, 0.0 if self._config_jobs else 0.1)
             ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
@@ -201,6 +203,7 @@ class Node:
         self._peers.receive(ready)
         if self._publisher in ready:
             self._read_subscriptions()
+        self.streams.turn(now)
         self._tick(now)
         effects = self.state.finish()
         self._durability.save(self.state, effects)
@@ -217,7 +220,7 @@ class Node:
             self._close_publisher()
         if self._publisher is None:
             self._open_publisher(self.pub_port)
-        self.output.expire(now)
+        self.streams.tick(now)
         self._durability.tick(now)
         self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
         self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}

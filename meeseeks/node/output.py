@@ -15,20 +15,17 @@ import msgspec
 from meeseeks.core.effects import TaskKey
 from meeseeks.core.node_state import NodeState
 from meeseeks.core.record import END_STATES, RUNNING, Record, is_lost
-from meeseeks.errors import InvalidRequest, ProtocolError, RequestFailed
+from meeseeks.errors import InvalidRequest, RequestFailed
 from meeseeks.executor.spool import Spool
-from meeseeks.wire import codec
-from meeseeks.wire.messages import Output, OutputWanted, Reply
+from meeseeks.wire.messages import Output, OutputWanted, Run
 
-from .peers import Peers
+from .relay import Relay
 
-__all__ = ["OutputReader"]
+__all__ = ["OutputReader", "has_ended", "run_of"]
 
 _PIECE = 1024 * 1024
 _WHOLE_MAX = 16 * 1024 * 1024
 """The most that `query` puts into a jobinfo, in bytes a stream; more is read piece by piece with `output`."""
-_HOPS_MAX = 16
-_ANSWER_WITHIN = 5.0
 
 Done = Callable[[Output | Exception], None]
 
@@ -36,12 +33,10 @@ Done = Callable[[Output | Exception], None]
 class OutputReader:
     """Reads output for requests. `done` is called once: at once, or when another node has answered."""
 
-    def __init__(self, state: NodeState, peers: Peers, spool: Spool) -> None:
+    def __init__(self, state: NodeState, relay: Relay, spool: Spool) -> None:
         self._state = state
-        self._peers = peers
+        self._relay = relay
         self._spool = spool
-        self._waiting: dict[int, tuple[float, str, Done]] = {}
-        self._number = 0
 
     def read(self, wanted: OutputWanted, done: Done) -> None:
         """A piece of a job's output."""
@@ -53,13 +48,24 @@ class OutputReader:
         if wanted.offset < 0 or wanted.limit < 1:
             raise InvalidRequest("offset must be 0 or more, and limit 1 or more")
         wanted = msgspec.structs.replace(wanted, limit=min(wanted.limit, _PIECE))
-        at = self._where(record, wanted.stream)
-        if at is None:
-            done(self._from_status(record, wanted))
-        elif at == self._state.settings.name:
-            done(self._from_spool(record, wanted))
+        at = self.where(record, wanted.stream)
+        if at is None or at == self._state.settings.name:
+            data, size = self.piece(record, wanted.stream, wanted.offset, wanted.limit)
+            ended = has_ended(record) and wanted.offset + len(data) >= size
+            done(
+                Output(
+                    id=wanted.id,
+                    stream=wanted.stream,
+                    offset=wanted.offset,
+                    data=data,
+                    size=size,
+                    ended=ended,
+                    run=run_of(record),
+                )
+            )
         else:
-            self._from_peer(at, wanted, done)
+            further = msgspec.structs.replace(wanted, hops=wanted.hops + 1)
+            self._relay.pass_on(at, ("output", further), further.hops, Output, done)
 
     def complete(self, jid: str, info: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> bool:
         """Fill the output that did not fit into a jobinfo. False if nothing is missing; else `done` is called later."""
@@ -72,13 +78,6 @@ class OutputReader:
             return False
         self._fill(jid, info, missing, bytearray(), done)
         return True
-
-    def expire(self, now: float) -> None:
-        """Answer those whose node has not answered in time."""
-        for number, (deadline, node, done) in list(self._waiting.items()):
-            if deadline <= now:
-                del self._waiting[number]
-                done(RequestFailed(f"node {node!r}, which has the output, does not answer"))
 
     def _fill(
         self,
@@ -111,10 +110,10 @@ class OutputReader:
         except (InvalidRequest, RequestFailed) as error:
             on_piece(error)
 
-    def _where(self, record: Record, stream: str) -> str | None:
+    def where(self, record: Record, stream: str) -> str | None:
         """The node that has the output in files; None if the status has all that there is."""
         status = record.status
-        if record.spec.generation > status.generation:
+        if run_of(record) is None:
             return None
         if status.state == RUNNING:
             redirected = record.spec.stdout if stream == "stdout" else record.spec.stderr
@@ -122,43 +121,30 @@ class OutputReader:
         data = status.stdout_data if stream == "stdout" else status.stderr_data
         return status.output_node if data is None else None
 
-    def _from_status(self, record: Record, wanted: OutputWanted) -> Output:
+    def piece(self, record: Record, stream: str, offset: int, limit: int) -> tuple[bytes, int]:
+        """A piece of output that is here, and how much there is by now."""
         status = record.status
-        data = (status.stdout_data if wanted.stream == "stdout" else status.stderr_data) or b""
-        piece = data[wanted.offset : wanted.offset + wanted.limit]
-        return self._output(record, wanted, piece, len(data))
+        if run_of(record) is None:
+            return b"", 0
+        if self.where(record, stream) is not None:
+            key = TaskKey(record.spec.id, status.generation, status.epoch, status.start_count)
+            return self._spool.read(key, stream, offset, limit)
+        data = (status.stdout_data if stream == "stdout" else status.stderr_data) or b""
+        return data[offset : offset + limit], len(data)
 
-    def _from_spool(self, record: Record, wanted: OutputWanted) -> Output:
-        status = record.status
-        key = TaskKey(record.spec.id, status.generation, status.epoch, status.start_count)
-        data, size = self._spool.read(key, wanted.stream, wanted.offset, wanted.limit)
-        return self._output(record, wanted, data, size)
 
-    def _output(self, record: Record, wanted: OutputWanted, data: bytes, size: int) -> Output:
-        ended = (record.status.state in END_STATES or is_lost(record)) and wanted.offset + len(data) >= size
-        return Output(id=wanted.id, stream=wanted.stream, offset=wanted.offset, data=data, size=size, ended=ended)
+def run_of(record: Record) -> Run | None:
+    """Which run the status tells of; None if the job, as it is wanted now, has not started."""
+    status = record.status
+    if record.spec.generation > status.generation or not status.start_count:
+        return None
+    # Not the epoch: it rises when the job is given away again, and the status still tells of the run before.
+    return (status.generation, status.start_count, status.start_ts or 0.0)
 
-    def _from_peer(self, node: str, wanted: OutputWanted, done: Done) -> None:
-        now = self._state.ledger.now
-        hop = self._state.mesh.next_hop(node, now)
-        if hop is None or wanted.hops >= _HOPS_MAX:
-            raise RequestFailed(f"node {node!r}, which has the output, can't be reached from here")
-        self._number += 1
-        number = self._number
 
-        def answered(reply: Reply) -> None:
-            if self._waiting.pop(number, None) is None:
-                return
-            if reply.response is None:
-                done(RequestFailed(reply.error.message if reply.error is not None else "no reason given"))
-                return
-            try:
-                done(codec.convert(reply.response.get("output"), Output))
-            except ProtocolError as error:
-                done(error)
-
-        further = msgspec.structs.replace(wanted, hops=wanted.hops + 1)
-        self._waiting[number] = (now + _ANSWER_WITHIN, node, done)
-        if not self._peers.request(hop, "output", further, answered, now + _ANSWER_WITHIN):
-            del self._waiting[number]
-            raise RequestFailed(f"node {node!r}, which has the output, can't be reached from here")
+def has_ended(record: Record) -> bool:
+    """Whether nothing more will be written by the run that the status tells of."""
+    status = record.status
+    if record.spec.generation > status.generation or status.state == RUNNING:
+        return is_lost(record)
+    return status.state in END_STATES or status.start_count > 0

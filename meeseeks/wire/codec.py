@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from meeseeks.core.effects import Event, Order
 from meeseeks.errors import ProtocolError
 
-from .messages import PROTOCOL_VERSION, REQUEST_TYPES, Reply, Request, Update
+from .messages import PROTOCOL_VERSION, REQUEST_TYPES, Event, Order, Reply, Request, Update
 
 __all__ = [
     "BadRequest",
@@ -63,9 +62,7 @@ def decode_request(frame: bytes) -> Request:
         raise BadRequest("`request` is a map with exactly one entry, {type: data}", request_id)
     kind = next(iter(body))
     if kind not in REQUEST_TYPES:
-        raise BadRequest(
-            f"request type {_short(kind)} is not known; known are {', '.join(REQUEST_TYPES)}", request_id
-        )
+        raise BadRequest(f"request type {_short(kind)} is not known; known are {', '.join(REQUEST_TYPES)}", request_id)
     return Request(id=request_id, request=body)
 
 

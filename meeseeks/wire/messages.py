@@ -2,7 +2,8 @@
 
 Sockets of a node and what travels on them (every payload is one MessagePack map or list):
 
-    ROUTER ◀─▶ DEALER   [Request] → [Reply]     of clients and of peers (hello, sync, output)
+    ROUTER ◀─▶ DEALER   [Request] → [Reply]     of clients, and of peers (hello, sync; output,
+                                                follow and input, which they pass on)
     PUB     ─▶ SUB      [topic, Update]         topic `own` or `all`; every loop turn that changed something, and
                                                 every heartbeat
     DEALER ◀─▶ DEALER   [list of Order] → [list of Event]   node and executor, over ipc
@@ -19,6 +20,8 @@ A Request has exactly one entry: its type, and the data of that type:
     pools        {}                       → {pool: {node: free slots}} of online nodes
     config       {…} or {}                → the node's configuration, after the change that was asked for
     output       OutputWanted             → Output              a piece of a job's captured output, from any node
+    follow       FollowWanted             → Followed            what is new of a job; the answer may wait for it
+    input        InputPiece               → InputTaken          a piece of a job's stdin, where its jobspec says `-`
     hello        Hello                    → Hello               peers: who are you, and where do you publish
     sync         SyncRequest              → Snapshot            peers and clients: what changed since a seq
 
@@ -31,10 +34,12 @@ from typing import Any
 
 import msgspec
 
-from meeseeks.core.effects import ALL, OWN, Event, Order, Snapshot, Update
+from meeseeks.core import effects
+from meeseeks.core.effects import ALL, OWN, Snapshot, TaskKey, Update
 
 __all__ = [
     "ALL",
+    "MAX_INPUT_BYTES",
     "MAX_MESSAGE_BYTES",
     "OWN",
     "PROTOCOL_VERSION",
@@ -42,12 +47,19 @@ __all__ = [
     "SYNC_BATCH",
     "ErrorInfo",
     "Event",
+    "Fed",
+    "Feed",
+    "FollowWanted",
+    "Followed",
     "Hello",
+    "InputPiece",
+    "InputTaken",
     "Order",
     "Output",
     "OutputWanted",
     "Reply",
     "Request",
+    "Run",
     "Snapshot",
     "SyncRequest",
     "Update",
@@ -56,6 +68,8 @@ __all__ = [
 PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """A larger frame closes the connection that sent it."""
+MAX_INPUT_BYTES = 1024 * 1024
+"""Bytes of stdin in one request."""
 SYNC_BATCH = 2000
 """How many records one Snapshot has at most."""
 REQUEST_TYPES = (
@@ -69,9 +83,15 @@ REQUEST_TYPES = (
     "pools",
     "config",
     "output",
+    "follow",
+    "input",
     "hello",
     "sync",
 )
+
+
+Run = tuple[int, int, float]
+"""Which run of a job: generation, start_count, start_ts. For clients a value to compare, and to send back."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,3 +161,87 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     data: bytes
     size: int
     ended: bool
+    run: Run | None = None
+    """None: it has not started."""
+
+
+class FollowWanted(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What is new of a job since `stdout` and `stderr`, the bytes of its `run` that are known already?
+
+    If that is nothing, the answer may take up to `wait` seconds. Of another run than `run` everything is new.
+    """
+
+    id: str
+    run: Run | None = None
+    stdout: int = 0
+    stderr: int = 0
+    limit: int = 1024 * 1024
+    """Most bytes of each stream."""
+    wait: float = 0.0
+    hops: int = 0
+
+
+class Followed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What is new of a job. `run` None: it has not started. `ended`: that is all that this run has written.
+
+    Of a stream that goes to a file there is nothing.
+    """
+
+    id: str
+    run: Run | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    ended: bool = False
+    info: dict[str, Any] = {}
+    """The jobinfo once it has `ended`, as the node that has the output knows it."""
+
+
+class InputPiece(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Bytes for the stdin of a job's first run, from `offset` on; nothing comes after them where `eof` is true.
+
+    Sent again, it does nothing twice. `run` None means whichever runs now, and is for asking, without data.
+    """
+
+    id: str
+    run: Run | None = None
+    offset: int = 0
+    data: bytes = b""
+    eof: bool = False
+    hops: int = 0
+
+
+class InputTaken(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How many bytes of its stdin the run has been given by now: go on from there, with what is left of a piece too.
+
+    An eof was taken if all bytes of its piece were. `run` None: it has not started. Not `open`: nobody will read any
+    more of it.
+    """
+
+    id: str
+    run: Run | None = None
+    taken: int = 0
+    open: bool = True
+
+
+class Feed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="feed"):
+    """Order to the executor, straight from a request: write this to the task's stdin. Answered by Fed."""
+
+    key: TaskKey
+    number: int
+    offset: int
+    data: bytes
+    eof: bool
+
+
+class Fed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="fed"):
+    """Event of the executor: what became of a Feed, as InputTaken has it."""
+
+    key: TaskKey
+    number: int
+    taken: int
+    open: bool
+
+
+Order = effects.Order | Feed
+Event = effects.Event | Fed
+"""What node and executor say to each other: what the core decides, and the bytes of stdin, which do not concern it."""

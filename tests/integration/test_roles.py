@@ -32,6 +32,8 @@ DATA: dict[str, Any] = {
     "nodes": {},
     "pools": {},
     "output": {"id": "the-job"},
+    "follow": {"id": "the-job"},
+    "input": {"id": "the-job"},
     "sync": {},
     "submit": {"pool": "p", "args": ["true"]},
     "submit_many": [{"pool": "p", "args": ["true"]}],
@@ -69,7 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         for role in ("read", "submit", "admin"):
             place.let_in(role, role)
         with node.client() as client:
-            client.submit(id="the-job", pool="p", args=["true"])
+            client.submit(id="the-job", pool="p", args=["true"], stdin="-")
             client.wait_for("the-job", 20)
         yield place
 
