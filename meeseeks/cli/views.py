@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 __all__ = [
     "command_line",
     "duration",
+    "elapsed",
     "explanations",
     "failure",
     "has_failed",
     "job_details",
     "jobs",
+    "masked",
     "nodes",
     "pools",
     "settings",
 ]
 
+_OPEN = "MEESEEKS_ARRAY_"
+"""Variables that `mks sub` itself has set, and that are no secrets."""
 _SHOWN_OUTPUT_CHARS = 4000
 """How much of a captured stream `get` shows; `mks run` and --json give all of it."""
 
@@ -52,7 +56,9 @@ def masked(info: Mapping[str, Any], named: Sequence[str] = ()) -> Mapping[str, A
     env = info.get("config", {}).get("env")
     if not isinstance(env, Mapping):
         return info
-    shown = {name: value if name in named or "*" in named else "***" for name, value in env.items()}
+    shown = {
+        name: value if name in named or "*" in named or name.startswith(_OPEN) else "***" for name, value in env.items()
+    }
     return {**info, "config": {**info["config"], "env": shown}}
 
 
@@ -68,7 +74,7 @@ def jobs(infos: Iterable[Mapping[str, Any]], now: float | None = None) -> Listin
             info["pool"],
             _node(info["node"]),
             "-" if info["rc"] is None else str(info["rc"]),
-            duration(_elapsed(info, now)),
+            duration(elapsed(info, now)),
             command_line(info["args"]),
         )
         for info in ordered
@@ -151,7 +157,7 @@ def duration(elapsed: float | None) -> str:
     return f"{whole}s"
 
 
-def _elapsed(info: Mapping[str, Any], now: float) -> float | None:
+def elapsed(info: Mapping[str, Any], now: float) -> float | None:
     """How long the job ran, or runs; while it waits, how long it has waited."""
     submit: float = info["submit_ts"]
     start: float | None = info["start_ts"]
