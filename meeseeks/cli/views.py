@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import json
+import re
 import shlex
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "command_line",
+    "detail",
     "duration",
     "elapsed",
     "explanations",
@@ -23,7 +27,9 @@ __all__ = [
     "has_failed",
     "job_details",
     "jobs",
+    "localized",
     "masked",
+    "moment",
     "nodes",
     "pools",
     "settings",
@@ -63,23 +69,31 @@ def masked(info: Mapping[str, Any], named: Sequence[str] = ()) -> Mapping[str, A
 
 
 def jobs(infos: Iterable[Mapping[str, Any]], now: float | None = None) -> Listing:
-    """Jobs, oldest first, a line each."""
+    """Jobs, oldest first, a line each. On a terminal, why one waits or has failed stands before its command."""
     now = time.time() if now is None else now
     ordered = sorted(map(masked, infos), key=lambda info: (info["submit_ts"], info["id"]))
     heads = ("ID", "STATE", "POOL", "NODE", "RC", "TIME", "COMMAND")
-    rows = [
-        (
+    is_shown = sys.stdout.isatty()
+    rows = []
+    for info in ordered:
+        command, why = command_line(info["args"]), _why(info)
+        row = (
             info["id"],
             info["state"],
             info["pool"],
             _node(info["node"]),
             "-" if info["rc"] is None else str(info["rc"]),
             duration(elapsed(info, now)),
-            command_line(info["args"]),
         )
-        for info in ordered
-    ]
+        rows.append((*row, f"[{why}] {command}" if why else command) if is_shown else (*row, command, why))
     return Listing(ordered, heads, rows, empty="no jobs")
+
+
+def _why(info: Mapping[str, Any]) -> str:
+    """Why a job waits, or has failed: nothing where its state and exit code say all."""
+    if info["state"] == "new":
+        return localized(info.get("reason") or "")
+    return (info["error"] or "") if info["state"] == "failed" else ""
 
 
 def job_details(infos: Iterable[Mapping[str, Any]], env_named: Sequence[str] = ()) -> Listing:
@@ -89,7 +103,7 @@ def job_details(infos: Iterable[Mapping[str, Any]], env_named: Sequence[str] = (
     for info in infos:
         if rows:
             rows.append(("", ""))
-        rows += [(key, _detail(key, value)) for key, value in info.items() if _is_worth_a_line(key, value)]
+        rows += [(key, detail(key, value)) for key, value in info.items() if _is_worth_a_line(key, value)]
     return Listing(infos, (), rows, empty="no jobs")
 
 
@@ -129,6 +143,22 @@ def explanations(found: Sequence[Setting]) -> Listing:
     rows = [(one.key, one.allowed, "-" if one.default is None else str(one.default), one.description) for one in found]
     heads = ("KEY", "ALLOWED", "DEFAULT", "MEANS")
     return Listing([one._asdict() for one in found], heads, rows, folds=True)
+
+
+def localized(text: str) -> str:
+    """The times in a sentence of a node, which are UTC, as times of day here."""
+
+    def here(found: re.Match[str]) -> str:
+        return moment(calendar.timegm(time.strptime(found[0], "%Y-%m-%dT%H:%M:%SZ")))
+
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", here, text)
+
+
+def moment(at: float, now: float | None = None) -> str:
+    """The time of day; with the date, unless that is today's."""
+    today = time.strftime("%Y-%m-%d", time.localtime(now))
+    date, clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)).split()
+    return clock if date == today else f"{date} {clock}"
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -187,7 +217,8 @@ def _is_worth_a_line(key: str, value: Any) -> bool:
     return value not in (None, "", [], {}, False, 0)
 
 
-def _detail(key: str, value: Any) -> str:
+def detail(key: str, value: Any) -> str:
+    """A value of a jobinfo as text."""
     if key == "args":
         return command_line(value)
     if key.endswith("_ts") or key == "ts":
