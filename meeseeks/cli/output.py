@@ -109,7 +109,7 @@ def _print_lines(console: Console, listing: Listing) -> None:
     def styled(text: str, style: str) -> str:
         return Style.parse(style).render(text, color_system=colours) if style and colours is not None else text
 
-    out = []
+    out: list[str] = []
     for cells in (list(listing.heads), *rows):
         style = "" if out else "bold"
         shown = [
