@@ -17,11 +17,14 @@ from .output import Listing
 if TYPE_CHECKING:
     from meeseeks.config.check import Setting
 
+    from .overview import PoolTotal
+
 __all__ = [
     "command_line",
     "detail",
     "duration",
     "elapsed",
+    "ended",
     "explanations",
     "failure",
     "has_failed",
@@ -31,6 +34,7 @@ __all__ = [
     "masked",
     "moment",
     "nodes",
+    "pool_totals",
     "pools",
     "settings",
 ]
@@ -131,6 +135,35 @@ def pools(free: Mapping[str, Mapping[str, int | None]]) -> Listing:
         for node, slots in sorted(places.items())
     ]
     return Listing(free, ("POOL", "NODE", "FREE"), rows, empty="no pools")
+
+
+def pool_totals(totals: Mapping[str, PoolTotal]) -> Listing:
+    """Pools by name, each on all nodes together."""
+    rows = []
+    for pool, total in totals.items():
+        slots = "unlimited" if total.slots is None else str(total.slots)
+        notes = ",".join(word for word in ("hold", "drain") if getattr(total, word)) or "-"
+        rows.append((pool, f"{total.running}/{slots}", str(total.waiting), notes, " ".join(total.nodes)))
+    return Listing(totals, ("POOL", "RUNNING/SLOTS", "WAITING", "NOTE", "NODES"), rows, empty="no pools")
+
+
+def ended(infos: Iterable[Mapping[str, Any]], now: float) -> Listing:
+    """Jobs that have ended, in this order, with how long ago that was."""
+    infos = list(infos)
+    rows = [
+        (
+            info["id"],
+            info["state"],
+            info["pool"],
+            _node(info["node"]),
+            "-" if info["rc"] is None else str(info["rc"]),
+            duration(elapsed(info, now)),
+            "-" if info["end_ts"] is None else duration(now - info["end_ts"]),
+            f"[{why}] {command_line(info['args'])}" if (why := _why(info)) else command_line(info["args"]),
+        )
+        for info in infos
+    ]
+    return Listing(infos, ("ID", "STATE", "POOL", "NODE", "RC", "TIME", "AGO", "COMMAND"), rows)
 
 
 def settings(config: Mapping[str, Any]) -> Listing:
