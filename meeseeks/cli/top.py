@@ -162,6 +162,7 @@ class _Top:
         elif self._victim is not None:
             if key in ("y", "Y"):
                 self._do("killed", self._victim, lambda jid: self._client.kill_jobs([jid]))
+                self._model.stay()
             self._victim = None
         elif self._log is not None:
             self._on_log_key(key, self._log)
@@ -197,9 +198,18 @@ class _Top:
             self._log = Log(self._client, log.jid, "stderr" if log.stream == "stdout" else "stdout")
 
     def _selected(self) -> str | None:
+        """The job that is pointed at."""
         if self._model.selected is None:
             self._notes.say("point at a job first, with j and k or the arrows")
         return self._model.selected
+
+    def _selected_live(self) -> str | None:
+        """The same, if it has not ended."""
+        jid = self._selected()
+        if jid is not None and self._model.has_ended(jid):
+            self._notes.say(f"{jid} has ended")
+            return None
+        return jid
 
     def _do(self, what: str, jid: str, act: object) -> None:
         assert callable(act)
@@ -212,14 +222,14 @@ class _Top:
         self._model.look()
 
     def _kill(self) -> None:
-        self._victim = self._selected()
+        self._victim = self._selected_live()
 
     def _hold(self) -> None:
-        if jid := self._selected():
+        if jid := self._selected_live():
             self._do("on hold", jid, lambda one: self._client.submit_job(id=one, hold=True))
 
     def _release(self) -> None:
-        if jid := self._selected():
+        if jid := self._selected_live():
             self._do("released", jid, lambda one: self._client.submit_job(id=one, hold=False))
 
     def _follow(self) -> None:

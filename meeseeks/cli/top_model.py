@@ -37,7 +37,7 @@ class Model:
         self.nodes: dict[str, Info] = {}
         self.pools: dict[str, PoolTotal] = {}
         self.counts: dict[str, int] = {}
-        """Jobs by state; of those that have ended, the ones in the cache."""
+        """Jobs by state. Of those that have ended: how many there were when we came, and how many did since."""
         self.active: list[str] = []
         """Jobs that run, then jobs that wait."""
         self.recent: list[str] = []
@@ -49,20 +49,25 @@ class Model:
         self.sort = SORTS[0]
         self._filters: dict[str, str] = {}
         self._keys: dict[str, tuple[Any, str, str, str]] = {}  # job that runs -> (start, id, node, pool)
+        self._totals: dict[str, int] = dict.fromkeys(_ENDED, 0)
+        self._counted: dict[str, set[str]] = {state: set() for state in _ENDED}  # what is in `_totals` of the cache
+        self._at = 0  # where in the first list the selected job was seen last
         self._ended: dict[str, Info] = {}  # in the order in which they were seen to have ended
 
     def load_earlier(self) -> None:
         """Ask the node once for some jobs that ended long ago: a cache is not told of them."""
         for state in _ENDED:
-            ids = self._client.ls(state=state)[-_EARLIER:]
-            self._ended.update(self._client.query(ids))
+            ids = self._client.ls(state=state)
+            self._ended.update(self._client.query(ids[-_EARLIER:]))
+            self._totals[state] = len(ids)
+            self._counted[state] = set(self._client.list_jobs(state=state))
 
     def look(self) -> None:
         """Take in how the cache is now."""
         client, filters = self._client, self._filters
         self.nodes = client.get_nodes()
         by_state = {state: client.list_jobs(state=state) for state in ("running", "new", *_ENDED)}
-        self.counts = {state: len(ids) for state, ids in by_state.items()}
+        self._count(by_state)
         self._note_running(by_state["running"])
         self.pools = pool_totals(self.nodes, Counter(pool for *_, pool in self._keys.values()), self._waiting(by_state))
         if filters:
@@ -72,6 +77,8 @@ class Model:
             }
         self.active = self._ordered(by_state["running"], by_state["new"])
         self._note_ended(by_state)
+        if self.selected in self.active:
+            self._at = self.active.index(self.selected)
 
     def set_filter(self, text: str) -> None:
         """Show only jobs that match the words, as `mks ls` has them; a word alone is the beginning of an id.
@@ -113,6 +120,16 @@ class Model:
             at = order.index(self.selected) + by
         self.selected = order[max(0, min(len(order) - 1, at))]
 
+    def stay(self) -> None:
+        """Of a job that has just left the first list, point to the one that took its place there."""
+        if self.selected is not None and self.active and self.selected not in self.active:
+            self.selected = self.active[min(self._at, len(self.active) - 1)]
+
+    def has_ended(self, jid: str) -> bool:
+        """Whether a job that is shown is over."""
+        info = self.infos([jid]).get(jid)
+        return info is None or info["state"] in _ENDED
+
     def switch(self) -> None:
         """Point to the first job of the other list."""
         other = self.recent if self.selected in set(self.active) else self.active
@@ -120,6 +137,13 @@ class Model:
             self.selected = (other or self.active)[0]
 
     # --- inside
+
+    def _count(self, by_state: dict[str, list[str]]) -> None:
+        for state in _ENDED:
+            now = set(by_state[state])
+            self._totals[state] += len(now - self._counted[state])
+            self._counted[state] = now
+        self.counts = {**self._totals, "running": len(by_state["running"]), "new": len(by_state["new"])}
 
     def _note_running(self, ids: list[str]) -> None:
         now = set(ids)
