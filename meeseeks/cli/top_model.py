@@ -109,16 +109,14 @@ class Model:
         return [*self.active, *self.recent]
 
     def move(self, by: int) -> None:
-        """Point so many jobs further on; at first, to the first or the last one."""
+        """Point so many jobs further on; from nowhere, to the first one or back from the end."""
         order = self.order
         if not order:
             self.selected = None
             return
-        if self.selected is None or self.selected not in order:
-            at = 0 if by > 0 else len(order) - 1
-        else:
-            at = order.index(self.selected) + by
-        self.selected = order[max(0, min(len(order) - 1, at))]
+        nowhere = -1 if by > 0 else len(order)
+        at = order.index(self.selected) if self.selected in order else nowhere
+        self.selected = order[max(0, min(len(order) - 1, at + by))]
 
     def stay(self) -> None:
         """Of a job that has just left the first list, point to the one that took its place there."""

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
@@ -37,7 +38,8 @@ def is_selected(terminal: ScreenTerminal, text: str) -> bool:
 
 
 def point_at(terminal: ScreenTerminal, jid: str) -> None:
-    """Press j until that job is the one."""
+    """From the first job on, press j until that one is the one."""
+    terminal.type(b"g")
     deadline = time.monotonic() + 20
     while not is_selected(terminal, jid):
         assert time.monotonic() < deadline, "\n".join(terminal.screen)
@@ -46,14 +48,18 @@ def point_at(terminal: ScreenTerminal, jid: str) -> None:
         terminal.wait_screen(lambda _text, before=before: terminal.screen != before)
 
 
+numbers = count(1)
+
+
 @pytest.fixture
 def jobs(good):
-    """A job that runs, one that waits for nothing that comes, one that is held, one that has failed."""
-    good("sub", "--id", "runs", "--tag", "top", "p@a", "--", "sh", "-c", "echo hello; echo oops >&2; sleep 60")
-    good("sub", "--id", "waits", "--tag", "top", "nowhere", "--", "true")
-    good("sub", "--id", "holds", "--tag", "top", "--hold", "p", "--", "true")
-    good("sub", "--id", "fails", "--tag", "top", "p", "--", "/no/such/program")
-    yield
+    """A job that runs, one that waits for nothing that comes, one that is held, one that has failed: by their ends."""
+    n = next(numbers)
+    good("sub", "--id", f"runs{n}", "--tag", "top", "p@a", "--", "sh", "-c", "echo hello; echo oops >&2; sleep 60")
+    good("sub", "--id", f"waits{n}", "--tag", "top", "nowhere", "--", "true")
+    good("sub", "--id", f"holds{n}", "--tag", "top", "--hold", "p", "--", "true")
+    good("sub", "--id", f"fails{n}", "--tag", "top", "p", "--", "/no/such/program")
+    yield n
     good("kill", "tag=top")
     wait_until(lambda: not any(job["active"] for job in good("ls", "tag=top", "--json").json))
     good("set", "--where", "tag=top", "tags=")
@@ -65,10 +71,10 @@ def test_it_shows_nodes_pools_and_jobs(nodes, jobs):
         assert re.search(r"^a +online +\d+\.\d\d  p 1/2$", text, re.MULTILINE)
         assert re.search(r"^b +online +\d+\.\d\d  p 0/2  q 0/1$", text, re.MULTILINE)
         assert re.search(r"^p +█+░+ +1/4 +\d+  a b$", text, re.MULTILINE)
-        assert re.search(r"^running +\d+s  a +p +runs +sh -c", text, re.MULTILINE)
-        assert re.search(r"^held +\d+s  [ab] +p +holds +true$", text, re.MULTILINE)
-        assert re.search(r"^waiting +\d+s  - +nowhere  waits +true$", text, re.MULTILINE)
-        assert re.search(r"^failed +0s +\d+s +-  [ab] +p +fails +\[can't start '/no/such/program'", text, re.MULTILINE)
+        assert re.search(r"^running +\d+s  a +p +runs\d+ +sh -c", text, re.MULTILINE)
+        assert re.search(r"^held +\d+s  [ab] +p +holds\d+ +true$", text, re.MULTILINE)
+        assert re.search(r"^waiting +\d+s  - +nowhere  waits\d+ +true$", text, re.MULTILINE)
+        assert re.search(r"^failed +0s +\d+s +-  [ab] +p +fails\d+ +\[can't start '/no/such/pr", text, re.MULTILINE)
         assert terminal.colour_of("failed  ") == "red"
         assert terminal.colour_of("running  ") == "cyan"
         assert max(map(len, terminal.screen)) <= 80
@@ -84,45 +90,43 @@ def test_a_change_shows_by_itself(nodes, good):
 
 def test_keys_kill_hold_and_release(nodes, good, jobs):
     with top(nodes, "tag=top") as terminal:
-        point_at(terminal, "runs")
+        point_at(terminal, f"runs{jobs}")
         terminal.type(b"x")
-        terminal.wait_screen(lambda text: "kill runs? y / n" in text)
+        terminal.wait_screen(lambda text: f"kill runs{jobs}? y / n" in text)
         terminal.type(b"n")
-        terminal.wait_screen(lambda text: "kill runs?" not in text)
-        point_at(terminal, "waits")
+        terminal.wait_screen(lambda text: f"kill runs{jobs}?" not in text)
+        point_at(terminal, f"waits{jobs}")
         terminal.type(b"h")
         terminal.wait_screen(
-            lambda text: "waits is on hold" in text and re.search(r"^held .*waits", text, re.MULTILINE)
+            lambda text: f"waits{jobs} is on hold" in text and re.search("^held .*waits", text, re.MULTILINE)
         )
-        wait_until(lambda: good("get", "waits", "--json").json[0]["hold"])
+        wait_until(lambda: good("get", f"waits{jobs}", "--json").json[0]["hold"])
         terminal.type(b"r")
-        terminal.wait_screen(lambda text: "waits is released" in text)
-        wait_until(lambda: not good("get", "waits", "--json").json[0]["hold"])
-        point_at(terminal, "holds")
+        terminal.wait_screen(lambda text: f"waits{jobs} is released" in text)
+        wait_until(lambda: not good("get", f"waits{jobs}", "--json").json[0]["hold"])
+        point_at(terminal, f"holds{jobs}")
         terminal.type(b"xy")
         terminal.wait_screen(lambda text: re.search(r"^killed .*holds", text, re.MULTILINE))
-        assert good("ls", "runs").lines[0][1] == "running"
-        point_at(terminal, "fails")
+        assert good("ls", f"runs{jobs}").lines[0][1] == "running"
+        point_at(terminal, f"fails{jobs}")
         terminal.type(b"x")
-        terminal.wait_screen(lambda text: "fails has ended" in text)
+        terminal.wait_screen(lambda text: f"fails{jobs} has ended" in text)
 
 
 def test_it_follows_the_output_of_a_job(nodes, jobs):
     with top(nodes, "tag=top") as terminal:
-        point_at(terminal, "runs")
+        point_at(terminal, f"runs{jobs}")
         terminal.type(b"l")
-        terminal.wait_screen(
-            lambda text: "stdout of runs  running" in text and re.search(r"^hello$", text, re.MULTILINE)
-        )
+        terminal.wait_screen(lambda text: f"stdout of runs{jobs}  running" in text and "\nhello\n" in text)
         terminal.type(b"t")
-        terminal.wait_screen(lambda text: "stderr of runs" in text and re.search(r"^oops$", text, re.MULTILINE))
+        terminal.wait_screen(lambda text: f"stderr of runs{jobs}" in text and "\noops\n" in text)
         terminal.type(b"q")
         terminal.wait_screen(lambda text: "NODE " in text)
 
 
 def test_a_filter_can_be_typed(nodes, jobs):
     with top(nodes) as terminal:
-        terminal.type(b"/id=wx\x7faits\r")
+        terminal.type(f"/id=wx\x7faits{jobs}\r".encode())
         terminal.wait_screen(lambda text: "filter: id=waits" in text and "waits" in text and "holds" not in text)
         terminal.type(b"/\x15hol\r")
         terminal.wait_screen(lambda text: "filter: hol " in text and "holds" in text)
@@ -150,7 +154,7 @@ def test_it_takes_any_size_and_a_new_one(nodes, jobs, columns, lines):
     with top(nodes, "tag=top") as terminal:
         terminal.wait_screen(lambda text: "runs" in text)
         terminal.resize(columns, lines)
-        terminal.wait_screen(lambda text: text.count("mks top") == 1 and "x k" in terminal.screen[-1])
+        terminal.wait_screen(lambda text: text.count("mks top") == 1 and "filter: tag=top" in terminal.screen[-1])
         assert len(terminal.screen) == lines
 
 
