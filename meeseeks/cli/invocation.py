@@ -34,11 +34,11 @@ class Invocation:
         self.json = False
         self.debug = False
 
-    def client(self) -> Client:
+    def client(self, **more: Any) -> Client:
         """A Client of the node that the options, or else MEESEEKS_CONF, or else the defaults name.
 
         NodeUnreachable at once where nothing listens: a Client would wait for the node's restart until its timeout,
-        which is right for a service and not for a person.
+        which is right for a service and not for a person. `more` are options of the Client.
         """
         from meeseeks import Client
         from meeseeks.client.settings import DEFAULT_PORT, parse_environment
@@ -50,7 +50,7 @@ class Invocation:
         if self.timeout is not None:
             options["timeout"] = self.timeout
         _check_reachable(options.get("address"), options.get("port", DEFAULT_PORT))
-        return Client(**options)
+        return Client(**options, **more)
 
     def printer(self) -> Printer:
         """The one printer of this call: JSON if asked for, tables for a terminal, plain lines otherwise."""

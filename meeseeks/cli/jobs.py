@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from . import views
@@ -25,7 +27,8 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
       mks ls state=running
       mks ls tag=nightly node=b*
 
-    In a pipe: a line a job with id, state, pool, node, exit code, time and command, separated by tabs.
+    On a terminal, why a job waits or has failed stands before its command. In a pipe: a line a job with id, state,
+    pool, node, exit code, time, command, and why it waits or has failed, separated by tabs.
     --json: an array of jobinfos.
     """  # noqa: D301 - click looks for the character itself
     chosen = selection(words)
@@ -42,7 +45,8 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
 @json_option
 @click.pass_obj
 def get_command(call: Invocation, /, words: tuple[str, ...], named: tuple[str, ...]) -> int:
-    """Show all that is known of jobs, with their output, wherever in the mesh it is.
+    """Show all that is known of jobs, with their output, wherever in the mesh it is: what became of them, where, when
+    and why; and of those that wait, what for.
 
     Values of a job's own environment are often secrets: they read ***, here and in the JSON of every command.
 
@@ -55,5 +59,11 @@ def get_command(call: Invocation, /, words: tuple[str, ...], named: tuple[str, .
         for jid in chosen.ids:
             if jid in found:
                 found[jid] = client.query(jid) or found[jid]  # by its id alone, large output comes along
-    call.printer().show(views.job_details(found.values(), named))
+    if sys.stdout.isatty() and not call.json:
+        from .story import stories
+
+        listing = stories(found.values(), named)
+    else:
+        listing = views.job_details(found.values(), named)
+    call.printer().show(listing)
     return FAILED if warn_missing(chosen, found) else OK

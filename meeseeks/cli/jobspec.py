@@ -11,17 +11,24 @@ import click
 
 from meeseeks.errors import InvalidRequest
 
-from .words import name_value, seconds, target
+from .output import warn
+from .words import nodes_wanted, seconds, target
 
-__all__ = ["JobCommand", "job_options", "jobspec"]
+__all__ = ["FROM_STDIN", "JobCommand", "job_options", "jobspec", "with_variables"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FROM_STDIN = "-"
+"""In place of POOL: jobspecs come from stdin."""
+
 _KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG")
 """What of the caller's environment goes along with `--env`, which replaces the node's own."""
+_NOT_EXPORTED = ("MEESEEKS_ARRAY_INDEX", "MEESEEKS_ARRAY_ITEM")
+"""What a job that submits others would hand on to them, and is not true of them."""
 
 _OPTIONS = (
     click.option("--id", "jid", metavar="ID", help="The job's id; default: a new UUID."),
+    click.option("--node", metavar="NODE", help="The same as POOL@NODE: a name, a pattern that ends in *, or several."),
     click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag, for filters; may be repeated."),
     click.option(
         "--hold", is_flag=True, help="Assign it to a node, and do not start it until 'mks set ID hold=false'."
@@ -38,9 +45,14 @@ _OPTIONS = (
     click.option(
         "--env",
         multiple=True,
-        metavar="NAME=VALUE",
-        help="A variable; may be repeated. The job then has these and your PATH, HOME, USER and LANG; without --env, "
-        "the environment of its node.",
+        metavar="NAME[=VALUE]",
+        help="A variable, with its value here if none is given; may be repeated. The job then has these and your PATH, "
+        "HOME, USER and LANG; without --env, the environment of its node.",
+    ),
+    click.option(
+        "--export-env",
+        is_flag=True,
+        help="Your whole environment goes along. Every node of the mesh then has a copy of it, secrets and all.",
     ),
 )
 
@@ -48,9 +60,17 @@ _OPTIONS = (
 class JobCommand(click.Command):
     """A command whose words after `--` are the job's own, whatever they look like."""
 
+    takes_specs = False
+    """Whether `-` in place of all that is a command line too: jobspecs from stdin."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Options and POOL from before the first `--`, `command` from behind it."""
         if "--" not in args:
+            if self.takes_specs and FROM_STDIN in args:
+                rest = super().parse_args(ctx, args)
+                if ctx.params["where"] == FROM_STDIN and not ctx.params.pop("stray"):
+                    ctx.params["command"] = []
+                    return rest
             ctx.allow_interspersed_args = False
             super().parse_args(ctx, args)  # which answers --help, and has better words for a missing POOL
             example = f"{ctx.command_path} {ctx.params['where']} -- echo hello"
@@ -77,6 +97,10 @@ def job_options(command: F) -> F:
 def jobspec(where: str, command: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """The jobspec of a command line; InvalidRequest where the two don't go together. The node checks the rest."""
     pool, node = target(where)
+    if options["node"] is not None:
+        if node is not None:
+            raise InvalidRequest(f"the node is given twice, by {where!r} and by --node {options['node']!r}")
+        node = nodes_wanted(options["node"])
     spec: dict[str, Any] = {"pool": pool, "args": command}
     given = {
         "id": options["jid"],
@@ -92,6 +116,13 @@ def jobspec(where: str, command: list[str], options: Mapping[str, Any]) -> dict[
     return spec
 
 
+def with_variables(spec: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """The same jobspec with more variables in its environment, as `--env` would have put them there."""
+    config = spec.get("config") or {}
+    env = config.get("env")
+    return {**spec, "config": {**config, "env": {**(_kept() if env is None else env), **variables}}}
+
+
 def _config(options: Mapping[str, Any]) -> dict[str, Any]:
     """The Popen arguments: where it runs, and with which environment."""
     config: dict[str, Any] = {}
@@ -99,7 +130,37 @@ def _config(options: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidRequest("--cwd and --no-cwd exclude each other")
     if not options["no_cwd"]:
         config["cwd"] = str(Path(options["cwd"] or ".").absolute())
-    if options["env"]:
-        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        config["env"] = kept | dict(map(name_value, options["env"]))
+    if options["env"] or options["export_env"]:
+        base = _exported() if options["export_env"] else _kept()
+        config["env"] = base | dict(map(_variable, options["env"]))
     return config
+
+
+def _kept() -> dict[str, str]:
+    """What goes along of the caller's environment where variables are named."""
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+
+
+def _exported() -> dict[str, str]:
+    """All of it, but for what can't be sent: a value that is no text."""
+    exported = {}
+    for name, value in os.environ.items():
+        if name in _NOT_EXPORTED:
+            continue
+        try:
+            (name + value).encode()
+        except UnicodeEncodeError:
+            warn(f"the variable {name!a} stays here: its value is no UTF-8 text")
+            continue
+        exported[name] = value
+    return exported
+
+
+def _variable(text: str) -> tuple[str, str]:
+    """`NAME=VALUE`, or `NAME` for a variable that is set here."""
+    name, equals, value = text.partition("=")
+    if name and not equals and name in os.environ:
+        return name, os.environ[name]
+    if not name or not equals:
+        raise InvalidRequest(f"--env {text!r} is not of the form NAME=VALUE, and no variable of that name is set here")
+    return name, value

@@ -35,6 +35,8 @@ _COMMANDS = {
     "set": ("control", "Change jobs: hold, release, move, run again."),
     "nodes": ("mesh", "List the nodes of the mesh."),
     "pools": ("mesh", "List the pools with their free slots."),
+    "stat": ("stat", "Show the mesh once: nodes, pools, jobs."),
+    "top": ("top", "Show the mesh live, and do things to its jobs."),
     "conf": ("mesh", "Show or change the configuration of a running node."),
     "keygen": ("keygen", "Make the key of a mesh, or of a user of it."),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +65,7 @@ _STYLES = {
 """Rich styles of the states of jobs and nodes."""
 
 
+_GAP = "  "
 _LAST_CELLS = 12
 """How much of the last column is always shown, even if the terminal has to break lines then."""
 
@@ -82,6 +83,9 @@ class TablePrinter:
         if not listing.rows:
             console.print(Text(listing.empty))
             return
+        if listing.heads and not listing.folds:
+            _print_lines(console, listing)
+            return
         table = Table(box=None, pad_edge=False, show_header=bool(listing.heads), header_style="bold")
         _add_columns(table, console, listing)
         for row in listing.rows:
@@ -89,8 +93,36 @@ class TablePrinter:
         console.print(table)
 
 
+def _print_lines(console: Console, listing: Listing) -> None:
+    """A row a line. Not by rich's Table, which takes 0.3 ms for each: there may be ten thousands of jobs.
+
+    What identifies a row must be there to be copied: only the last column gives way to a narrow terminal.
+    """
+    from rich.cells import cell_len, set_cell_size
+    from rich.style import Style
+
+    rows = [[clean(cell) for cell in row] for row in listing.rows]
+    widths = [max(map(cell_len, cells)) for cells in zip(listing.heads, *rows, strict=True)][:-1]
+    room = max(_LAST_CELLS, console.width - sum(widths) - len(_GAP) * len(widths))
+    colours = console._color_system  # noqa: SLF001 - None without colours; rich has the name of it only, not the thing
+
+    def styled(text: str, style: str) -> str:
+        return Style.parse(style).render(text, color_system=colours) if style and colours is not None else text
+
+    out: list[str] = []
+    for cells in (list(listing.heads), *rows):
+        style = "" if out else "bold"
+        shown = [
+            styled(set_cell_size(cell, width), style or _STYLES.get(cell, ""))
+            for cell, width in zip(cells, widths, strict=False)
+        ]
+        last = cells[-1] if cell_len(cells[-1]) <= room else f"{set_cell_size(cells[-1], room - 1)}…"
+        out.append(_GAP.join([*shown, styled(last, style)]))
+    console.file.write("\n".join(out) + "\n")
+
+
 def _add_columns(table: Table, console: Console, listing: Listing) -> None:
-    """What identifies a row must be there to be copied: only the last column gives way to a narrow terminal."""
+    """Names and values, or prose: whatever is longer than the terminal is wide takes several lines."""
     from rich.cells import cell_len
 
     titles = listing.heads or [""] * len(listing.rows[0])
@@ -100,12 +132,11 @@ def _add_columns(table: Table, console: Console, listing: Listing) -> None:
             table.add_column(title, overflow="fold")
         return
     widths = [max(cell_len(clean(cell)) for cell in cells) for cells in zip(titles, *listing.rows, strict=True)][:-1]
-    taken = sum(widths) + 2 * len(widths)
+    taken = sum(widths) + len(_GAP) * len(widths)
     console.width = max(console.width, taken + _LAST_CELLS)
     for title, width in zip(titles, widths, strict=False):
         table.add_column(title, no_wrap=True, width=width)
-    overflow: Literal["ellipsis", "fold"] = "ellipsis" if listing.heads else "fold"
-    table.add_column(titles[-1], no_wrap=bool(listing.heads), overflow=overflow, max_width=console.width - taken)
+    table.add_column(titles[-1], overflow="fold", max_width=console.width - taken)
 
 
 def choose_printer(*, as_json: bool) -> Printer:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .exits import OK
 from .invocation import Invocation, client_options, json_option
-from .jobspec import JobCommand, job_options, jobspec
+from .jobspec import FROM_STDIN, JobCommand, job_options, jobspec
 from .output import Listing, Printer
 from .views import masked
 
 __all__ = ["sub_command"]
 
+_IDS_ON_A_TERMINAL = 20
+"""More ids than that say nothing to a person."""
 
-@click.command("sub", cls=JobCommand)
+
+class _SubCommand(JobCommand):
+    takes_specs = True
+
+
+@click.command("sub", cls=_SubCommand)
 @job_options
+@click.option("--array", metavar="N|FIRST-LAST", help="Submit N of it, numbered from 0 in MEESEEKS_ARRAY_INDEX.")
+@click.option("--each", metavar="FILE", help="Submit it for each line of FILE (-: stdin), in MEESEEKS_ARRAY_ITEM.")
 @click.option("--wait", is_flag=True, help="Return when it has ended, with exit code 1 if it failed or was killed.")
 @client_options
 @json_option
@@ -28,24 +39,71 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
       mks sub p -- ./simulate --seed 1
       mks sub --tag nightly --retries 2 --runtime 1h p@b -- make -C /srv/data
       mks sub 'p@*' -- uptime                  on every node that has the pool: an id each
+      mks sub --array 100 p -- sh -c './simulate --seed $MEESEEKS_ARRAY_INDEX'
+      mks sub --each files.txt p -- sh -c 'gzip "$MEESEEKS_ARRAY_ITEM"'
+      mks sub - < jobs.jsonl                   a jobspec a line: {"pool": "p", "args": ["true"]}
 
-    The id of a job that is there changes that job. --json: an array of jobinfos.
+    The id of a job that is there changes that job. The jobs of --array and --each are called ID-0, ID-1, …: the filter
+    'ID-*' means all of them. They have --env's environment. In jobs.jsonl a wrong line is named, and nothing submitted.
+
+    --json: an array of jobinfos.
     """  # noqa: D301 - click looks for the character itself
-    spec = jobspec(where, command, options)
+    from .batch import submit_all
+
+    specs = _specs(where, command, options)
     with call.client() as client:
-        submitted = client.submit(**spec)
+        submitted = submit_all(client, specs)
         printer = call.printer()
         if not (wait and call.json):
             _show(printer, submitted)
         if not wait:
             return OK
         from .wait import report, wait_for
+        from .wait_view import no_view, wait_view
 
-        ended = wait_for(client, list(submitted), None)
-    if call.json:
-        _show(printer, ended)
-    return report(ended)
+        # In a pipe stdout has the ids, and nothing else.
+        view = wait_view() if sys.stdout.isatty() and not call.json else no_view()
+        ended = wait_for(client, lambda: call.client(refresh=1), submitted, None, view=view)
+        if call.json:
+            _show(printer, ended)
+        return report(client, ended)
+
+
+def _specs(where: str, command: list[str], options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The jobs that a command line stands for: all that can be wrong with them is found before any is sent."""
+    array, each = options.pop("array"), options.pop("each")
+    if where == FROM_STDIN:
+        _refuse_options()
+        from .batch import specs_of_lines
+
+        return specs_of_lines()
+    if array is not None and each is not None:
+        raise click.UsageError("--array and --each exclude each other")
+    spec = jobspec(where, command, options)
+    if array is not None:
+        from .batch import array as array_of
+
+        return array_of(spec, array)
+    if each is not None:
+        from .batch import each as each_of
+
+        return each_of(spec, each)
+    return [spec]
+
+
+def _refuse_options() -> None:
+    """With jobspecs from stdin: an option of a job would be about none, or all, or those that don't say it."""
+    ctx = click.get_current_context()
+    for param in ctx.command.params:
+        given = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+        if given and param.expose_value and param.name not in ("where", "wait"):
+            raise click.UsageError(
+                f"{param.opts[0]} does not go with '-': each jobspec on stdin says all of its job", ctx
+            )
 
 
 def _show(printer: Printer, infos: dict[str, Any]) -> None:
-    printer.show(Listing(list(map(masked, infos.values())), (), [(jid,) for jid in infos]))
+    rows = [(jid,) for jid in infos]
+    if sys.stdout.isatty() and len(rows) > _IDS_ON_A_TERMINAL:
+        rows = [(f"{len(rows)} jobs, from {rows[0][0]} to {rows[-1][0]}",)]
+    printer.show(Listing(list(map(masked, infos.values())), (), rows))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import json
+import re
 import shlex
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,19 +17,30 @@ from .output import Listing
 if TYPE_CHECKING:
     from meeseeks.config.check import Setting
 
+    from .overview import PoolTotal
+
 __all__ = [
     "command_line",
+    "detail",
     "duration",
+    "elapsed",
+    "ended",
     "explanations",
     "failure",
     "has_failed",
     "job_details",
     "jobs",
+    "localized",
+    "masked",
+    "moment",
     "nodes",
+    "pool_totals",
     "pools",
     "settings",
 ]
 
+_OPEN = "MEESEEKS_ARRAY_"
+"""Variables that `mks sub` itself has set, and that are no secrets."""
 _SHOWN_OUTPUT_CHARS = 4000
 """How much of a captured stream `get` shows; `mks run` and --json give all of it."""
 
@@ -52,28 +66,38 @@ def masked(info: Mapping[str, Any], named: Sequence[str] = ()) -> Mapping[str, A
     env = info.get("config", {}).get("env")
     if not isinstance(env, Mapping):
         return info
-    shown = {name: value if name in named or "*" in named else "***" for name, value in env.items()}
+    shown = {
+        name: value if name in named or "*" in named or name.startswith(_OPEN) else "***" for name, value in env.items()
+    }
     return {**info, "config": {**info["config"], "env": shown}}
 
 
 def jobs(infos: Iterable[Mapping[str, Any]], now: float | None = None) -> Listing:
-    """Jobs, oldest first, a line each."""
+    """Jobs, oldest first, a line each. On a terminal, why one waits or has failed stands before its command."""
     now = time.time() if now is None else now
     ordered = sorted(map(masked, infos), key=lambda info: (info["submit_ts"], info["id"]))
     heads = ("ID", "STATE", "POOL", "NODE", "RC", "TIME", "COMMAND")
-    rows = [
-        (
+    is_shown = sys.stdout.isatty()
+    rows = []
+    for info in ordered:
+        command, why = command_line(info["args"]), _why(info)
+        row = (
             info["id"],
             info["state"],
             info["pool"],
             _node(info["node"]),
             "-" if info["rc"] is None else str(info["rc"]),
-            duration(_elapsed(info, now)),
-            command_line(info["args"]),
+            duration(elapsed(info, now)),
         )
-        for info in ordered
-    ]
+        rows.append((*row, f"[{why}] {command}" if why else command) if is_shown else (*row, command, why))
     return Listing(ordered, heads, rows, empty="no jobs")
+
+
+def _why(info: Mapping[str, Any]) -> str:
+    """Why a job waits, or has failed: nothing where its state and exit code say all."""
+    if info["state"] == "new":
+        return localized(info.get("reason") or "")
+    return (info["error"] or "") if info["state"] == "failed" else ""
 
 
 def job_details(infos: Iterable[Mapping[str, Any]], env_named: Sequence[str] = ()) -> Listing:
@@ -83,7 +107,7 @@ def job_details(infos: Iterable[Mapping[str, Any]], env_named: Sequence[str] = (
     for info in infos:
         if rows:
             rows.append(("", ""))
-        rows += [(key, _detail(key, value)) for key, value in info.items() if _is_worth_a_line(key, value)]
+        rows += [(key, detail(key, value)) for key, value in info.items() if _is_worth_a_line(key, value)]
     return Listing(infos, (), rows, empty="no jobs")
 
 
@@ -113,6 +137,35 @@ def pools(free: Mapping[str, Mapping[str, int | None]]) -> Listing:
     return Listing(free, ("POOL", "NODE", "FREE"), rows, empty="no pools")
 
 
+def pool_totals(totals: Mapping[str, PoolTotal]) -> Listing:
+    """Pools by name, each on all nodes together."""
+    rows = []
+    for pool, total in totals.items():
+        slots = "unlimited" if total.slots is None else str(total.slots)
+        notes = ",".join(word for word in ("hold", "drain") if getattr(total, word)) or "-"
+        rows.append((pool, f"{total.running}/{slots}", str(total.waiting), notes, " ".join(total.nodes)))
+    return Listing(totals, ("POOL", "RUNNING/SLOTS", "WAITING", "NOTE", "NODES"), rows, empty="no pools")
+
+
+def ended(infos: Iterable[Mapping[str, Any]], now: float) -> Listing:
+    """Jobs that have ended, in this order, with how long ago that was."""
+    infos = list(infos)
+    rows = [
+        (
+            info["id"],
+            info["state"],
+            info["pool"],
+            _node(info["node"]),
+            "-" if info["rc"] is None else str(info["rc"]),
+            duration(elapsed(info, now)),
+            "-" if info["end_ts"] is None else duration(now - info["end_ts"]),
+            f"[{why}] {command_line(info['args'])}" if (why := _why(info)) else command_line(info["args"]),
+        )
+        for info in infos
+    ]
+    return Listing(infos, ("ID", "STATE", "POOL", "NODE", "RC", "TIME", "AGO", "COMMAND"), rows)
+
+
 def settings(config: Mapping[str, Any]) -> Listing:
     """A configuration as the `key=value` arguments that would make it."""
     return Listing(config, (), [(key, value) for key, value in _flat(config)])
@@ -123,6 +176,22 @@ def explanations(found: Sequence[Setting]) -> Listing:
     rows = [(one.key, one.allowed, "-" if one.default is None else str(one.default), one.description) for one in found]
     heads = ("KEY", "ALLOWED", "DEFAULT", "MEANS")
     return Listing([one._asdict() for one in found], heads, rows, folds=True)
+
+
+def localized(text: str) -> str:
+    """The times in a sentence of a node, which are UTC, as times of day here."""
+
+    def here(found: re.Match[str]) -> str:
+        return moment(calendar.timegm(time.strptime(found[0], "%Y-%m-%dT%H:%M:%SZ")))
+
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", here, text)
+
+
+def moment(at: float, now: float | None = None) -> str:
+    """The time of day; with the date, unless that is today's."""
+    today = time.strftime("%Y-%m-%d", time.localtime(now))
+    date, clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)).split()
+    return clock if date == today else f"{date} {clock}"
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -151,7 +220,7 @@ def duration(elapsed: float | None) -> str:
     return f"{whole}s"
 
 
-def _elapsed(info: Mapping[str, Any], now: float) -> float | None:
+def elapsed(info: Mapping[str, Any], now: float) -> float | None:
     """How long the job ran, or runs; while it waits, how long it has waited."""
     submit: float = info["submit_ts"]
     start: float | None = info["start_ts"]
@@ -181,7 +250,8 @@ def _is_worth_a_line(key: str, value: Any) -> bool:
     return value not in (None, "", [], {}, False, 0)
 
 
-def _detail(key: str, value: Any) -> str:
+def detail(key: str, value: Any) -> str:
+    """A value of a jobinfo as text."""
     if key == "args":
         return command_line(value)
     if key.endswith("_ts") or key == "ts":

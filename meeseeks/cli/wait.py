@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from meeseeks.errors import MeeseeksError, RequestTimeout
+
 from . import views
 from .exits import FAILED, OK
 from .invocation import Invocation, address_option, debug_option, json_option
-from .output import warn
+from .output import clean, warn
 from .pick import infos_of, warn_missing
+from .wait_view import WaitView, no_view, wait_view
+from .waiting import follow
 from .words import selection
 
 if TYPE_CHECKING:
@@ -19,47 +24,104 @@ if TYPE_CHECKING:
 
 __all__ = ["report", "wait_command", "wait_for"]
 
-_AT_ONCE = 500
 _NAMED_FAILURES = 5
+_STDERR_LINES = 5
+_STDERR_BYTES = 4096
+_STDERR_CELLS = 200
 
 
 @click.command("wait")
 @click.argument("words", metavar="JID...|FILTER...", nargs=-1, required=True)
+@click.option("--any", "any_", is_flag=True, help="Return as soon as one of them has ended.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up then, with exit code 3.")
 @address_option
 @debug_option
 @json_option
 @click.pass_obj
-def wait_command(call: Invocation, /, words: tuple[str, ...], timeout: float | None) -> int:
+def wait_command(call: Invocation, /, words: tuple[str, ...], any_: bool, timeout: float | None) -> int:
     """Wait until jobs have ended, with all their processes. A filter stands for the jobs that match it now.
 
-    Exit code 1 if one of them failed, was killed or is not there. --json: an array of jobinfos.
+    Exit code 1 if one of them failed, was killed or is not there; the first few are named, with the last lines that
+    they wrote to stderr. With --any it is about those that have ended.
+
+    In a pipe: a line for each job when it has ended, with id, state, node, exit code and time, separated by tabs.
+    --json: an array of jobinfos of those that have ended.
     """
     chosen = selection(words)
     with call.client() as client:
         found = infos_of(client, chosen)
         missing = warn_missing(chosen, found)
-        ended = wait_for(client, list(found), timeout)
-    if call.json:
-        call.printer().show(views.jobs(ended.values()))
-    return FAILED if missing else report(ended)
+        view = no_view() if call.json else wait_view()
+        ended = wait_for(client, lambda: call.client(refresh=1), found, timeout, any_=any_, view=view)
+        if call.json:
+            call.printer().show(views.jobs(ended.values()))
+        code = report(client, ended)
+    enough = min(1, len(found)) if any_ else len(found)
+    return FAILED if missing or len(ended) < enough else code
 
 
-def wait_for(client: Client, jids: list[str], timeout: float | None) -> dict[str, Any]:
-    """The jobinfos of these jobs, once all have ended; RequestTimeout after `timeout` seconds."""
+def wait_for(
+    client: Client,
+    follower: Callable[[], Client],
+    infos: dict[str, Any],
+    timeout: float | None,
+    *,
+    any_: bool = False,
+    view: WaitView | None = None,
+) -> dict[str, Any]:
+    """The jobinfos of those that have ended, once all have (`any_`: one has); RequestTimeout after `timeout` seconds.
+
+    `infos` are the jobs as they are now. `follower` makes a client with a cache, for many jobs. A job that is known no
+    more is left out, and said so.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     ended: dict[str, Any] = {}
-    for at in range(0, len(jids), _AT_ONCE):
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ended.update(client.wait_for(jids[at : at + _AT_ONCE], left))
-    return {jid: info for jid, info in ended.items() if info}
+    gone = 0
+    with view or no_view() as shown:
+        shown.begin(len(infos))
+        for progress in follow(client, follower, infos):
+            for jid, info in progress.ended.items():
+                if info is None:
+                    gone += 1
+                    warn(f"job {jid} is known no more: its node has forgotten it")
+                else:
+                    ended[jid] = info
+            shown.show(progress)
+            if any_ and (ended or gone):
+                break
+            if deadline is not None and time.monotonic() >= deadline and len(ended) + gone < len(infos):
+                left = next(jid for jid in infos if jid not in ended)
+                raise RequestTimeout(
+                    f"{len(ended) + gone} of {len(infos)} jobs have ended after {timeout:g} s; "
+                    f"running: {progress.running}, waiting: {progress.waiting}, among them {left}"
+                )
+    return ended
 
 
-def report(infos: dict[str, Any]) -> int:
-    """The exit code for these ended jobs; names the first that failed on stderr."""
+def report(client: Client, infos: dict[str, Any]) -> int:
+    """The exit code for these ended jobs; names the first that failed on stderr, with the end of theirs."""
     failed = [info for info in infos.values() if views.has_failed(info)]
     for info in failed[:_NAMED_FAILURES]:
         warn(views.failure(info))
+        for line in _last_words(client, info):
+            click.echo(f"  {line}", err=True)
     if len(failed) > _NAMED_FAILURES:
         warn(f"and {len(failed) - _NAMED_FAILURES} more; 'mks ls state=failed' and 'mks ls state=killed' show them")
     return FAILED if failed else OK
+
+
+def _last_words(client: Client, info: dict[str, Any]) -> list[str]:
+    """The last lines of a job's stderr, wherever in the mesh they are."""
+    if info["stderr"] is not None:
+        return [f"its stderr is in {info['stderr']} on node {info['node']}"] if info["start_count"] else []
+    size = info["stderr_size"]
+    if not size:
+        return []
+    offset = max(0, size - _STDERR_BYTES)
+    wanted = {"id": info["id"], "stream": "stderr", "offset": offset, "limit": _STDERR_BYTES}
+    try:
+        data: bytes = client.request({"output": wanted})["output"]["data"]
+    except MeeseeksError as error:
+        return [f"(its stderr can't be read: {error})"]
+    lines = data.decode(errors="replace").splitlines()[1 if offset else 0 :]
+    return [clean(line)[:_STDERR_CELLS] for line in lines[-_STDERR_LINES:]]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from meeseeks.errors import InvalidRequest
 
-__all__ = ["Selection", "job_change", "name_value", "seconds", "selection", "target"]
+__all__ = ["Selection", "job_change", "name_value", "nodes_wanted", "seconds", "selection", "target"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -56,9 +56,12 @@ def target(text: str) -> tuple[str, str | list[str] | None]:
     pool, at, node = text.partition("@")
     if not pool or (at and not node):
         raise InvalidRequest(f"{text!r} is not of the form POOL or POOL@NODE")
-    if "," in node:
-        return pool, [name for name in node.split(",") if name]
-    return pool, node or None
+    return pool, nodes_wanted(node) or None
+
+
+def nodes_wanted(text: str) -> str | list[str]:
+    """`NODE`, `PATTERN*` or `NODE,NODE` as a jobspec's `node`."""
+    return [name for name in text.split(",") if name] if "," in text else text
 
 
 def seconds(text: str) -> float:
@@ -104,10 +107,6 @@ def _list(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
-def _node(text: str) -> str | list[str]:
-    return _list(text) if "," in text else text
-
-
 def _args(text: str) -> list[str]:
     try:
         return shlex.split(text)
@@ -124,7 +123,7 @@ def _json(text: str) -> Any:
 
 _VALUES: dict[str, Callable[[str], Any]] = {
     "args": _args,
-    "node": _node,
+    "node": nodes_wanted,
     "runtime": seconds,
     "hold": _flag,
     "restart": _flag,

@@ -113,6 +113,11 @@ class Client:
         """Whether it was closed, by its owner or by a defect of its own."""
         return self._channel.closed
 
+    @property
+    def connected(self) -> bool:
+        """Whether a node is connected right now, and so whether a cache is kept up to date."""
+        return self._channel.link.ready
+
     def close(self) -> None:
         """Deliver what was written to the cache, then disconnect and end the thread. A second call does nothing.
 

@@ -121,9 +121,13 @@ class Waiting:
         """The oldest job of a group."""
         return next(iter(self._groups.get(group, ())), None)
 
-    def position(self, jid: str) -> int:
-        """How many jobs of its group are before it."""
-        return next(at for at, other in enumerate(self._groups[self._group_of[jid]]) if other == jid)
+    def group_of(self, jid: str) -> tuple[str, str | None, bool]:
+        """The group of a job that waits."""
+        return self._group_of[jid]
+
+    def line(self, group: tuple[str, str | None, bool]) -> Iterable[str]:
+        """The jobs of a group, oldest first."""
+        return self._groups.get(group, ())
 
 
 def place(

@@ -9,7 +9,8 @@ from .ledger import Ledger
 from .lifecycle import Event, Phase, is_over, is_resubmitted, phase_of
 from .mesh import Mesh
 from .owner import Owner, again_delay
-from .placement import CONFIG_POOL, Candidate, Waiting, has_room, place
+from .placement import CONFIG_POOL, Candidate, Waiting, place
+from .reasons import Reasons
 from .record import END_STATES, Record, is_dead, is_lost
 
 __all__ = ["Submitter"]
@@ -36,6 +37,7 @@ class Submitter:
         self._delayed: dict[str, int] = {}  # resubmitted or adopted job -> the start count that its delay is for
         self._adopted_at: dict[str, float] = {}  # node whose jobs were adopted -> when that was
         self._listens_until = ledger.now
+        self.reasons = Reasons(ledger, mesh, owner, self.waiting, self._delayed, self.candidates)
 
     # --- one job
 
@@ -177,47 +179,4 @@ class Submitter:
 
     def why_waiting(self, record: Record) -> str | None:
         """In words, why a job has not started yet; None if it has, or has ended."""
-        spec, status = record.spec, record.status
-        phase, fresh = phase_of(status), spec.generation > status.generation
-        if not fresh and (status.state in END_STATES or phase is Phase.RUNNING):
-            return None
-        if phase is not Phase.UNASSIGNED and not fresh:
-            return self._why_waiting_there(record, phase)
-        if not self._is_online(spec.submit_node):
-            return f"its submit node {spec.submit_node!r}, which assigns it, is offline"
-        if fresh and not is_over(record):
-            return f"its earlier run has not ended yet on node {status.node!r}"
-        if spec.submit_node != self.ledger.name:
-            return f"submit node {spec.submit_node!r} has not assigned it yet"
-        if spec.id in self._delayed:
-            return "it is resubmitted, or was adopted, and waits for a moment"
-        fitting = [candidate for candidate in self.candidates(spec.pool) if spec.node in (None, candidate.node)]
-        if not fitting and spec.node is not None:
-            return f"node {spec.node!r} is not online, or has no pool {spec.pool!r}"
-        if not fitting:
-            return f"no online node has pool {spec.pool!r}"
-        fitting = [candidate for candidate in fitting if not candidate.pool.drain]
-        if not fitting:
-            return f"pool {spec.pool!r} is drained"
-        if any(has_room(candidate, self.ledger.loads.jobs[candidate.node, spec.pool]) for candidate in fitting):
-            return "it is being assigned"
-        return f"all slots of pool {spec.pool!r} are taken"
-
-    def _why_waiting_there(self, record: Record, phase: Phase) -> str | None:
-        spec, status, node = record.spec, record.status, record.status.node
-        assert node is not None
-        if not self._is_online(node):
-            return f"node {node!r}, to which it is assigned, is offline"
-        if phase is Phase.ASSIGNED:
-            return f"assigned to node {node!r}"
-        if spec.hold:
-            return "held"
-        if status.leased and not self._is_online(status.epoch[1]):
-            return f"its submit node {status.epoch[1]!r}, without which it may not start, is offline"
-        pool = next((one.pool for one in self.candidates(spec.pool) if one.node == node), None)
-        if pool is not None and pool.hold:
-            return f"pool {spec.pool!r} of node {node!r} is on hold"
-        return f"in line for a slot of pool {spec.pool!r} on node {node!r}"
-
-    def _is_online(self, node: str) -> bool:
-        return node == self.ledger.name or self.mesh.is_online(node, self.ledger.now)
+        return self.reasons.why(record)

@@ -24,6 +24,17 @@ WRONG = [
     (["sub", "--runtime", "soon", "p", "--", "true"], "'soon' is no time"),
     (["sub", "--retries", "-1", "p", "--", "true"], "retries"),
     (["sub", "--env", "X", "p", "--", "true"], "NAME=VALUE"),
+    (["sub", "--node", "a", "p@b", "--", "true"], "given twice"),
+    (["sub", "--array", "0", "p", "--", "true"], "--array"),
+    (["sub", "--array", "5-1", "p", "--", "true"], "--array"),
+    (["sub", "--array", "x", "p", "--", "true"], "--array"),
+    (["sub", "--array", "2", "--each", "x", "p", "--", "true"], "exclude each other"),
+    (["sub", "--each", "/no/such/file", "p", "--", "true"], "/no/such/file"),
+    (["sub", "--each", "/dev/null", "p", "--", "true"], "no lines"),
+    (["sub", "--tag", "x", "-"], "--tag does not go with '-'"),
+    (["sub", "-"], "no jobspecs on stdin"),
+    (["run", "-"], "put -- before the job's command"),
+    (["top"], "mks stat"),
     (["sub", "--cwd", "/", "--no-cwd", "p", "--", "true"], "exclude each other"),
     (["sub", "p@zz*", "--", "true"], "zz*"),
     (["set", "x"], "what to change"),
@@ -95,7 +106,9 @@ def test_a_reader_that_went_away_is_no_error(nodes):
     assert (process.returncode, err) == (141, b"")
 
 
-@pytest.mark.parametrize("args", [["ls"], ["sub", "--hold", "p", "--", "true"], ["--version"], ["nodes", "--json"]])
+@pytest.mark.parametrize(
+    "args", [["ls"], ["sub", "--hold", "p", "--", "true"], ["--version"], ["nodes", "--json"], ["stat"]]
+)
 def test_a_pipe_needs_no_rich_and_no_node(nodes, args):
     program = (
         "import runpy, sys\n"

@@ -19,7 +19,7 @@ def test_sub_prints_the_id_and_the_job_runs(good):
     answer = good("sub", "p", "--", "true")
     (jid,) = answer.out.split()
     assert re.fullmatch(r"[0-9a-f-]{32,36}", jid)
-    assert good("wait", jid).out == ""
+    assert good("wait", jid).lines[0][:2] == [jid, "done"]
     assert good("ls", jid).lines[0][:5] == [jid, "done", "p", good("get", jid, "--json").json[0]["node"], "0"]
 
 
@@ -74,7 +74,7 @@ def test_ls_is_a_line_a_job_or_an_array(good):
         good("sub", "--id", name, "--tag", "listed", "--wait", "p", "--", "echo", "a\tb")
     rows = good("ls", "tag=listed").lines
     assert [row[0] for row in rows] == ["ls1", "ls2"]
-    assert [len(row) for row in rows] == [7, 7]
+    assert [len(row) for row in rows] == [8, 8]
     assert rows[0][6] == "echo 'a\\tb'"
     jobs = good("ls", "tag=listed", "--json").json
     assert [job["id"] for job in jobs] == ["ls1", "ls2"]
@@ -97,7 +97,8 @@ def test_get_says_why_a_job_waits(good):
     good("sub", "--id", "stuck", "nosuchpool", "--", "true")
     shown = dict(good("get", "stuck").lines)
     assert shown["state"] == "new"
-    assert "nosuchpool" in shown["reason"]
+    assert shown["reason"] == "no online node has pool 'nosuchpool' (pools are: p, q)"
+    assert good("ls", "stuck").lines[0][7] == shown["reason"]
     good("kill", "stuck")
 
 

@@ -41,7 +41,7 @@ def test_an_id_is_never_cut(nodes, good, columns):
 def test_get_shows_lines_of_output_as_lines(nodes, good):
     good("sub", "--id", "lines", "--wait", "p", "--", "printf", "one\\ntwo\\033[2J\\n")
     _, raw, text = show(nodes, "get", "lines")
-    assert re.search(r"stdout_data +one *\n +two\\x1b\[2J *\n", text)
+    assert re.search(r"stdout +one *\n +two\\x1b\[2J *\n", text)
     assert "\x1b[2J" not in raw
 
 

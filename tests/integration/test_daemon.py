@@ -78,7 +78,7 @@ def test_pools_change_while_the_node_runs(mesh_of: MeshOf) -> None:
         assert client.wait_for(["held-by-pool"], timeout=15)["held-by-pool"]["state"] == "done"
         client.request({"config": {"pools": {"p": {"drain": True}}}})
         client.submit(pool="p", args=["true"], id="drained")
-        wait_until(lambda: "drained" in (client.query("drained")["reason"] or ""))
+        wait_until(lambda: "draining" in (client.query("drained")["reason"] or ""))
         client.request({"config": {"pools": {"p": None}}})
         assert list(client.pools()) == ["q"]
         assert len(client.ls(state="running")) == 5

@@ -97,11 +97,11 @@ def _is_true(reason: str, up: dict[str, SimNode], record: Record) -> bool:
         return fitting[status.node or ""].hold
     if "no online node has pool" in reason:
         return not any(spec.pool in one.pools for one in settings.values())
-    if "is not online, or has no pool" in reason:
+    if any(words in reason for words in (" has no pool ", "there is no node ", f"node {spec.node!r} is offline")):
         return spec.node not in fitting
-    if "drained" in reason:
+    if "draining pool" in reason:
         return all(pool.drain for pool in fitting.values())
-    if "all slots" in reason:
+    if " taken" in reason:
         # Only jobs that wait themselves can take slots for ever.
         return all(pool.drain or _stuck(up[name], spec.pool) >= (pool.slots or 1e9) for name, pool in fitting.items())
     return False

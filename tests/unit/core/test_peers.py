@@ -29,7 +29,7 @@ def test_a_job_goes_to_the_most_free_slots_and_waits_where_there_are_none() -> N
     placed = [desk.submit(id=f"j{i}")["node"] for i in range(7)]
     assert placed[0] == "c"
     assert (placed.count("c"), placed.count("b"), placed[5:]) == (3, 2, [None, None])
-    assert "slots of pool 'p' are taken" in desk.state.requests.query("j6")["reason"]
+    assert desk.state.requests.query("j6")["reason"] == "all 5 slots of 'p' are taken, 2nd in line"
 
 
 def test_wait_in_pool_takes_more_than_there_are_slots_for() -> None:
@@ -273,4 +273,4 @@ def test_a_rerun_of_a_job_whose_end_nobody_heard_of_stays_with_its_submit_node()
     desk.submit(id="j", state="new")
     assert desk.info("j")["submit_node"] == "s"
     assert desk.starts() == []
-    assert "submit node 's', which assigns it, is offline" in desk.state.requests.query("j")["reason"]
+    assert "submit node 's' is offline since " in desk.state.requests.query("j")["reason"]

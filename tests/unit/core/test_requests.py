@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -93,7 +94,7 @@ def test_a_list_names_nodes_that_need_not_be_there_yet() -> None:
     desk = Desk()
     infos = desk.turn(lambda: desk.state.requests.submit({"id": "g", "pool": "p", "args": ["x"], "node": ["a", "z"]}))
     assert set(infos) == {"g@a", "g@z"}
-    assert desk.state.requests.query("g@z")["reason"] == "node 'z' is not online, or has no pool 'p'"
+    assert desk.state.requests.query("g@z")["reason"] == "there is no node 'z' (nodes are: a)"
 
 
 def test_the_id_of_a_group_stands_for_its_jobs() -> None:
@@ -205,12 +206,13 @@ def reason(desk: Desk, jid: str = "j") -> Any:
 @pytest.mark.parametrize(
     ("pool", "spec", "text"),
     [
-        ({"slots": 1}, {}, "in line for a slot of pool 'p' on node 'a'"),
+        ({"slots": 1}, {}, "1st in line for a slot of pool 'p' on node 'a'"),
         ({"slots": 1}, {"hold": True}, "held"),
-        ({"slots": 1, "drain": True}, {}, "pool 'p' is drained"),
+        ({"slots": 1, "drain": True}, {}, "node 'a' is draining pool 'p'"),
         ({"slots": 2, "hold": True}, {}, "pool 'p' of node 'a' is on hold"),
-        ({"slots": 1}, {"pool": "nope"}, "no online node has pool 'nope'"),
-        ({"slots": 1}, {"node": "z"}, "node 'z' is not online, or has no pool 'p'"),
+        ({"slots": 1}, {"pool": "nope"}, "no online node has pool 'nope' (pools are: p)"),
+        ({"slots": 1}, {"node": "z"}, "there is no node 'z' (nodes are: a)"),
+        ({"slots": 1}, {"pool": "q", "node": "a"}, "node 'a' has no pool 'q' (its pools are: p)"),
     ],
 )
 def test_why_a_job_waits(pool: dict[str, Any], spec: dict[str, Any], text: str) -> None:
@@ -224,11 +226,36 @@ def test_all_slots_are_taken_is_a_reason_too() -> None:
     desk = Desk(pools={"p": PoolSettings(slots=1)})
     desk.submit(id="first")
     desk.submit(id="j")
-    assert reason(desk) == "all slots of pool 'p' are taken"
+    desk.submit(id="k")
+    assert (reason(desk), reason(desk, "k")) == tuple(
+        f"the only slot of 'p' is taken, {place} in line" for place in ("1st", "2nd")
+    )
+    desk.kill("j")
+    desk.wait(2)
+    assert reason(desk, "k") == "the only slot of 'p' is taken, 1st in line"
     (start,) = desk.starts()
     desk.run(start)
     desk.end(start)
-    assert [order.key.job for order in desk.starts()] == ["j"]
+    assert [order.key.job for order in desk.starts()] == ["k"]
+
+
+def test_since_when_a_node_is_away_is_a_time_of_day() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)})
+    desk.meet("b")
+    desk.wait(20)
+    desk.submit(id="j", node="b")
+    assert re.fullmatch(r"node 'b' is offline since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", reason(desk))
+
+
+def test_why_many_jobs_wait_is_counted_for_all_at_once() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)})
+    specs = [{"id": f"j{i}", "pool": "p", "args": ["true"]} for i in range(2001)]
+    desk.turn(lambda: desk.state.requests.submit_many(specs))
+    counted, line = [], desk.state.submitter.waiting.line
+    desk.state.submitter.waiting.line = lambda group: counted.append(group) or line(group)  # type: ignore[method-assign]
+    infos = desk.state.requests.query([f"j{i}" for i in range(2001)])
+    assert infos["j2000"]["reason"] == "the only slot of 'p' is taken, 2000th in line"
+    assert len(counted) == 1
 
 
 def test_a_job_that_runs_or_has_ended_waits_for_nothing() -> None:

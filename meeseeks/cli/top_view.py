@@ -1,0 +1,242 @@
+"""The picture of `mks top`: a Model in so many lines and cells. It costs what is on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+
+from . import views
+from .overview import PoolTotal
+from .top_model import Model
+from .top_screen import Line, cut
+
+__all__ = ["Panes", "picture"]
+
+Info = Mapping[str, Any]
+
+_BAR = 10
+_NAME = 14
+"""Cells that the name of a node or a pool may take."""
+_NODE_STYLES = {"online": "green", "left": "yellow"}
+_STATE_STYLES = {"running": "cyan", "done": "green", "failed": "red", "killed": "yellow", "unknown": "yellow"}
+_KEYS = "x kill  h hold  r release  l log  / filter  s sort:{sort}  jk move  q quit"
+
+
+class Panes:
+    """Where the two lists of jobs are scrolled to."""
+
+    def __init__(self) -> None:
+        self.active_from = 0
+        self.recent_from = 0
+        self.page = 1
+        """Jobs that the first list shows."""
+
+
+class _Column(NamedTuple):
+    head: str
+    width: int
+    right: bool = False
+
+
+def picture(
+    model: Model, panes: Panes, width: int, height: int, footer: Line | None, where: str, now: float
+) -> list[Line]:
+    """All lines of the screen. `footer` takes the place of the keys, `where` says whose view of the mesh it is."""
+    lines: list[Line] = [_header(model, where, width)]
+    lines += _nodes(model, max(1, height // 5))
+    lines += _pools(model, max(1, height // 8))
+    left = height - len(lines) - 3  # the heads of both lists, and the footer
+    recent_rows = max(0, min(len(model.recent), max(left * 3 // 10, left - len(model.active))))
+    active_rows = max(0, left - recent_rows)
+    lines += _active(model, panes, width, active_rows, now)
+    lines += _recent(model, panes, width, recent_rows, now)
+    return [*lines[: height - 1], footer or _footer(model, width)]
+
+
+def _header(model: Model, where: str, width: int) -> Line:
+    counts = model.counts
+    parts = [(f"{counts['running']:,} running", "cyan"), (f"{counts['new']:,} waiting", "")]
+    parts.append((f"{counts['done']:,} done", "green"))
+    parts += [(f"{counts[s]:,} {s}", f"bold {_STATE_STYLES[s]}") for s in ("failed", "killed") if counts[s]]
+    said = sum(len(text) + 2 for text, _ in parts)
+    line: list[tuple[str, str]] = [(cut(f"mks top  {where}", max(8, width - said)), "bold")]
+    for text, style in parts:
+        line += [("  ", ""), (text, style)]
+    return line
+
+
+# --- nodes and pools
+
+
+def _nodes(model: Model, rows: int) -> list[Line]:
+    names = sorted(model.nodes, key=lambda name: (model.nodes[name]["online"], name))  # what is wrong comes first
+    shown, more = _fitting(names, rows)
+    size = min(_NAME, max((cell_len(name) for name in shown), default=4))
+    size = max(4, size)
+    lines: list[Line] = [
+        [(_row([_Column("NODE", size), _Column("STATE", 7), _Column("LOAD", 6, True)]) + "  POOLS", "bold")]
+    ]
+    for name in shown:
+        status = model.nodes[name]
+        line = [(f"{cut(name, size)}  ", ""), (cut(status["state"], 7), _NODE_STYLES.get(status["state"], "bold red"))]
+        if status["online"]:
+            line.append((f"  {status['loadavg']:6.2f}", ""))
+            for pool, of in sorted(status["pools"].items()):
+                line += [("  ", ""), *_slots(pool, model.running_on[name, pool], of)]
+        else:
+            line.append((f"  {'-':>6}  silent for {views.duration(status['silent_s'])}", "dim"))
+        lines.append(line)
+    return [*lines, *_more(more, "nodes")]
+
+
+def _slots(pool: str, running: int, of: Info) -> Iterable[tuple[str, str]]:
+    full = of["slots"] and running >= of["slots"]
+    yield f"{pool} {running}/{of['slots'] or '∞'}", "cyan" if full else ""
+    notes = [word for word in ("hold", "drain") if of[word]]
+    if notes:
+        yield f" {','.join(notes)}", "yellow"
+
+
+def _pools(model: Model, rows: int) -> list[Line]:
+    names = sorted(model.pools, key=lambda name: (-model.pools[name].waiting, -model.pools[name].running, name))
+    shown, more = _fitting(names, rows)
+    size = max(4, min(_NAME, max((cell_len(name) for name in shown), default=4)))
+    lines: list[Line] = [[(_row([_Column("POOL", size), _Column("", _BAR)]) + "  RUNNING   WAITING  NODES", "bold")]]
+    for name in shown:
+        pool = model.pools[name]
+        slots = "∞" if pool.slots is None else str(pool.slots)
+        notes = "".join(f" {word}" for word, is_so in (("hold", pool.hold), ("drain", pool.drain)) if is_so)
+        line = [(f"{cut(name, size)}  ", ""), *_bar(pool), (f"  {f'{pool.running}/{slots}':>7}", "")]
+        line += [(f"  {pool.waiting:>8,}", ""), (f"  {' '.join(pool.nodes)}", "dim"), (notes, "yellow")]
+        lines.append(line)
+    return [*lines, *_more(more, "pools")]
+
+
+def _bar(pool: PoolTotal) -> Iterable[tuple[str, str]]:
+    if not pool.slots:
+        yield "·" * _BAR, "dim"
+        return
+    full = min(_BAR, -(-_BAR * pool.running // pool.slots))
+    yield "█" * full, "cyan"
+    yield "░" * (_BAR - full), "dim"
+
+
+def _fitting(names: list[str], rows: int) -> tuple[list[str], int]:
+    """The names for which there is room, and how many there are beside."""
+    if len(names) <= rows:
+        return names, 0
+    return names[: max(1, rows - 1)], len(names) - max(1, rows - 1)
+
+
+def _more(count: int, what: str) -> list[Line]:
+    return [[(f"… and {count} more {what}", "dim")]] if count else []
+
+
+# --- jobs
+
+
+def _active(model: Model, panes: Panes, width: int, rows: int, now: float) -> list[Line]:
+    panes.page = max(1, rows)
+    panes.active_from = _scrolled(model.active, model.selected, panes.active_from, rows)
+    shown = model.active[panes.active_from : panes.active_from + rows]
+    infos = model.infos(shown)
+    columns = _columns(infos.values(), width, [_Column("STATE", 7), _Column("TIME", 6, True)])
+    lines = [_head(columns, _place(panes.active_from, rows, len(model.active)), width)]
+    for jid in shown:
+        info = infos.get(jid)
+        if info is None:
+            lines.append([(jid, "dim")])
+            continue
+        held = info["state"] == "new" and info["hold"]
+        state = "held" if held else "waiting" if info["state"] == "new" else info["state"]
+        style = "yellow" if held else _STATE_STYLES.get(info["state"], "")
+        cells = [state, _short(views.elapsed(info, now)), *_job_cells(info)]
+        lines.append(_job(cells, columns, style, is_selected=jid == model.selected, width=width))
+    return [*lines, *([[]] * (rows - len(shown)))]
+
+
+def _recent(model: Model, panes: Panes, width: int, rows: int, now: float) -> list[Line]:
+    panes.recent_from = _scrolled(model.recent, model.selected, panes.recent_from, rows)
+    shown = model.recent[panes.recent_from : panes.recent_from + rows]
+    infos = model.infos(shown)
+    firsts = [_Column("ENDED", 7), _Column("TOOK", 6, True), _Column("AGO", 6, True), _Column("RC", 3, True)]
+    columns = _columns(infos.values(), width, firsts)
+    lines = [_head(columns, _place(panes.recent_from, rows, len(model.recent)), width)]
+    for jid, info in infos.items():
+        ended_at = info["end_ts"] or info["ts"]
+        rc = "-" if info["rc"] is None else str(info["rc"])
+        cells = [info["state"], _short(views.elapsed(info, now)), _short(now - ended_at), rc, *_job_cells(info)]
+        style = _STATE_STYLES.get(info["state"], "")
+        lines.append(_job(cells, columns, style, is_selected=jid == model.selected, width=width))
+    return lines
+
+
+def _job_cells(info: Info) -> list[str]:
+    node = info["node"]
+    why = (info["error"] or "") if info["state"] == "failed" else ""
+    command = views.command_line(info["args"])
+    return [
+        ",".join(node) if isinstance(node, list) else node or "-",
+        info["pool"],
+        info["id"],
+        f"[{why}] {command}" if why else command,
+    ]
+
+
+def _columns(infos: Iterable[Info], width: int, firsts: Sequence[_Column]) -> list[_Column]:
+    """The widths for these jobs: names as they are if there is room, and the rest for the command."""
+    cells = [_job_cells(info) for info in infos]
+    node = max(4, min(_NAME, max((cell_len(row[0]) for row in cells), default=4)))
+    pool = max(4, min(_NAME, max((cell_len(row[1]) for row in cells), default=4)))
+    taken = sum(column.width + 2 for column in firsts) + node + pool + 4
+    rest = max(0, width - taken)
+    jid = max(2, min(max((cell_len(row[2]) for row in cells), default=2), rest // 2))
+    columns = [*firsts, _Column("NODE", node), _Column("POOL", pool), _Column("ID", jid)]
+    return [*columns, _Column("COMMAND", max(0, rest - jid - 2))]
+
+
+def _head(columns: Sequence[_Column], place: str, width: int) -> Line:
+    return [(set_cell_size(_row(columns), max(0, width - len(place))), "bold"), (place, "dim")]
+
+
+def _place(first: int, rows: int, total: int) -> str:
+    return f" {first + 1:,}-{min(total, first + rows):,} of {total:,}" if total > rows > 0 else ""
+
+
+def _job(cells: Sequence[str], columns: Sequence[_Column], style: str, *, is_selected: bool, width: int) -> Line:
+    if is_selected:
+        return [(cut(_row(columns, cells), width), "reverse")]
+    first = columns[0]
+    return [(cut(cells[0], first.width), style), (f"  {_row(columns[1:], cells[1:])}", "")]
+
+
+def _row(columns: Sequence[_Column], cells: Sequence[str] | None = None) -> str:
+    texts = [column.head for column in columns] if cells is None else cells
+    return "  ".join(
+        cut(" " * (column.width - cell_len(text)) + text if column.right else text, column.width)
+        for column, text in zip(columns, texts, strict=True)
+    )
+
+
+def _scrolled(ids: Sequence[str], selected: str | None, first: int, rows: int) -> int:
+    """From where on to show a list of which the selected one is to be seen."""
+    if rows <= 0:
+        return 0
+    if selected is not None and selected in ids:
+        at = ids.index(selected)
+        first = min(at, max(first, at - rows + 1))
+    return max(0, min(first, len(ids) - rows))
+
+
+def _short(seconds: float | None) -> str:
+    """Whole seconds, which change no more than once a second."""
+    if seconds is None:
+        return "-"
+    return f"{int(max(0.0, seconds))}s" if seconds < 60 else views.duration(int(seconds))
+
+
+def _footer(model: Model, width: int) -> Line:
+    filtered = f"filter: {model.filter}  " if model.filter else ""
+    return [(filtered, "yellow"), (cut(_KEYS.format(sort=model.sort), max(0, width - cell_len(filtered))), "dim")]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+
+import pytest
+
+from tests.cli.conftest import COMMAND, TIMEOUT, Answer, environment
+
+
+@pytest.fixture
+def feed(nodes):
+    """`mks` with something on stdin."""
+
+    def run(text: str | bytes, *args: str) -> Answer:
+        data = text if isinstance(text, bytes) else text.encode()
+        done = subprocess.run(
+            [*COMMAND, *args], input=data, capture_output=True, timeout=TIMEOUT, env=environment(nodes[0]), check=False
+        )
+        return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+def output(good, jid: str) -> str:
+    (info,) = good("get", jid, "--json").json
+    return base64.b64decode(info["stdout_data"]).decode()
+
+
+def test_an_array_is_numbered_jobs(good):
+    script = "echo $MEESEEKS_ARRAY_INDEX $MEESEEKS_JOB_ID ${HOME:+home} ${PATH:+path}"
+    answer = good("sub", "--id", "arr", "--array", "3", "--wait", "p", "--", "sh", "-c", script)
+    assert answer.out.split() == ["arr-0", "arr-1", "arr-2"]
+    assert [output(good, f"arr-{i}") for i in range(3)] == [f"{i} arr-{i} home path\n" for i in range(3)]
+    (info,) = good("get", "arr-1", "--json").json
+    assert info["config"]["env"]["MEESEEKS_ARRAY_INDEX"] == "1"  # no secret
+
+
+def test_an_array_may_be_a_range_and_needs_no_id(good):
+    ids = good("sub", "--array", "8-9", "--hold", "p", "--", "true").out.split()
+    assert [jid.rpartition("-")[2] for jid in ids] == ["8", "9"]
+    assert len({jid.rpartition("-")[0] for jid in ids}) == 1
+    good("kill", *ids)
+
+
+def test_each_line_is_a_job(good, feed, tmp_path):
+    items = tmp_path / "items"
+    items.write_text("one two\n\n  three\n'four'")
+    command = ("p", "--", "sh", "-c", 'echo "$MEESEEKS_ARRAY_INDEX:$MEESEEKS_ARRAY_ITEM:$OWN"')
+    good("sub", "--id", "of-file", "--each", str(items), "--env", "OWN=x", "--wait", *command)
+    wanted = ["0:one two:x\n", "1:  three:x\n", "2:'four':x\n"]
+    assert [output(good, f"of-file-{i}") for i in range(3)] == wanted
+    assert feed("a\nb\n", "sub", "--id", "of-stdin", "--each", "-", "--wait", *command).code == 0
+    assert [output(good, f"of-stdin-{i}") for i in range(2)] == ["0:a:\n", "1:b:\n"]
+
+
+def test_the_environment_goes_along_only_when_asked_for(good):
+    script = "echo ${MINE:-none} ${TOLD:-none} $MEESEEKS_NODE"
+    env = {"MINE": "mine", "TOLD": "told"}
+    for name, options, wanted in (
+        ("env-none", (), "none none"),
+        ("env-named", ("--env", "TOLD"), "none told"),
+        ("env-value", ("--env", "TOLD=new"), "none new"),
+        ("env-all", ("--export-env", "--env", "TOLD=new"), "mine new"),
+    ):
+        good("sub", "--id", name, "--wait", *options, "p@a", "--", "sh", "-c", script, env=env)
+        assert output(good, name) == f"{wanted} a\n"
+
+
+def test_what_is_no_text_is_not_exported_and_said(good, mks):
+    answer = mks("sub", "--id", "odd-env", "--export-env", "--wait", "p", "--", "true", env={"ODD": "\udcff"})
+    assert (answer.code, answer.out) == (0, "odd-env\n")
+    assert "variable 'ODD' stays here" in answer.err
+
+
+def test_the_node_may_be_an_option(good):
+    good("sub", "--id", "on-b", "--node", "b", "--wait", "p", "--", "true")
+    assert good("ls", "on-b").lines[0][3] == "b"
+    ids = good("sub", "--id", "on-all", "--node", "a,b", "--hold", "p", "--", "true").out.split()
+    assert ids == ["on-all@a", "on-all@b"]
+    good("kill", *ids)
+
+
+def test_run_has_the_same_options(good):
+    answer = good("run", "--node", "b", "--env", "X=1", "p", "--", "sh", "-c", "echo $X $MEESEEKS_NODE")
+    assert answer.out == "1 b\n"
+
+
+def test_jobspecs_from_stdin(good, feed):
+    specs = [{"id": f"line{i}", "pool": "p", "args": ["sh", "-c", f"exit {i // 4}"]} for i in range(5)]
+    answer = feed("\n".join(map(json.dumps, specs)), "sub", "--wait", "-")
+    assert answer.out.split() == [spec["id"] for spec in specs]
+    assert answer.code == 1
+    assert answer.err.startswith("mks: job line4 failed on node ")
+    assert {job["state"] for job in feed('{"pool": "p", "args": ["true"]}', "sub", "--json", "-").json} == {"new"}
+    good("wait", "line0")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"pool": "p"}', "line 3: a new job needs 'args'"),
+        ('{"pool": "p", "args": "true"}', "line 3: args must be"),
+        ('{"pool": "p", "args": ["true"], "retrys": 1}', "line 3: "),
+        ("nonsense", "line 3 is no JSON"),
+        ("[1]", "line 3 is no JSON object"),
+        ('{"id": "bad0", "pool": "p", "args": ["true"]}', "line 3: the id 'bad0' stands on line 1 as well"),
+        (b"\xff", "line 3 of '-' is no UTF-8 text"),
+    ],
+)
+def test_of_a_file_with_a_wrong_line_nothing_is_submitted(good, feed, line, said):
+    first = b'{"id": "bad0", "pool": "p", "args": ["true"]}\n\n'
+    answer = feed(first + (line if isinstance(line, bytes) else line.encode()), "sub", "-")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"mks: {said}")
+    assert "nothing was submitted" in answer.err
+    assert answer.err.count("\n") == 1
+    assert good("ls", "id=bad*").out == ""
+
+
+def test_more_than_fit_into_one_request(good, feed):
+    specs = [{"id": f"many{i}", "pool": "p", "args": ["true"], "hold": True, "tags": ["many"]} for i in range(4500)]
+    answer = feed("\n".join(map(json.dumps, specs)), "sub", "-")
+    assert answer.err == ""
+    assert answer.out.split() == [spec["id"] for spec in specs]
+    assert len(good("kill", "tag=many").lines) == 4500

@@ -1,0 +1,180 @@
+"""`mks top` in a terminal, as a person uses it: what it shows, what its keys do, and how it leaves the terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+
+from tests.cli.conftest import COMMAND, environment
+from tests.cli.screen import ScreenTerminal
+from tests.support.wait import wait_until
+
+HEADS = ("NODE ", "POOL ", "STATE ", "ENDED ")
+
+
+@contextmanager
+def top(nodes, *args, columns=80, lines=24) -> Iterator[ScreenTerminal]:
+    command = [*COMMAND, "top", *args]
+    with ScreenTerminal(command, env=environment(nodes[0]), columns=columns, lines=lines) as terminal:
+        terminal.wait_screen(lambda text: all(head in text for head in HEADS))
+        yield terminal
+        if terminal.process.poll() is None:
+            terminal.type(b"q")
+            assert terminal.wait_end() == 0
+
+
+def is_selected(terminal: ScreenTerminal, text: str) -> bool:
+    for y, line in enumerate(terminal.screen):
+        if (x := line.find(text)) >= 0 and terminal.emulator.buffer[y][x].reverse:
+            return True
+    return False
+
+
+def point_at(terminal: ScreenTerminal, jid: str) -> None:
+    """From the first job on, press j until that one is the one."""
+    terminal.type(b"g")
+    deadline = time.monotonic() + 20
+    while not is_selected(terminal, jid):
+        assert time.monotonic() < deadline, "\n".join(terminal.screen)
+        before = terminal.screen
+        terminal.type(b"j")
+        terminal.wait_screen(lambda _text, before=before: terminal.screen != before)
+
+
+numbers = count(1)
+
+
+@pytest.fixture
+def jobs(good):
+    """A job that runs, one that waits for nothing that comes, one that is held, one that has failed: by their ends."""
+    n = next(numbers)
+    good("sub", "--id", f"runs{n}", "--tag", "top", "p@a", "--", "sh", "-c", "echo hello; echo oops >&2; sleep 60")
+    good("sub", "--id", f"waits{n}", "--tag", "top", "nowhere", "--", "true")
+    good("sub", "--id", f"holds{n}", "--tag", "top", "--hold", "p", "--", "true")
+    good("sub", "--id", f"fails{n}", "--tag", "top", "p", "--", "/no/such/program")
+    yield n
+    good("kill", "tag=top")
+    wait_until(lambda: not any(job["active"] for job in good("ls", "tag=top", "--json").json))
+    good("set", "--where", "tag=top", "tags=")
+
+
+def test_it_shows_nodes_pools_and_jobs(nodes, jobs):
+    with top(nodes, "tag=top") as terminal:
+        text = terminal.wait_screen(lambda text: "running" in text and "[can't start" in text and text)
+        assert re.search(r"^a +online +\d+\.\d\d  p 1/2$", text, re.MULTILINE)
+        assert re.search(r"^b +online +\d+\.\d\d  p 0/2  q 0/1$", text, re.MULTILINE)
+        assert re.search(r"^p +█+░+ +1/4 +\d+  a b$", text, re.MULTILINE)
+        assert re.search(r"^running +\d+s  a +p +runs\d+ +sh -c", text, re.MULTILINE)
+        assert re.search(r"^held +\d+s  [ab] +p +holds\d+ +true$", text, re.MULTILINE)
+        assert re.search(r"^waiting +\d+s  - +nowhere  waits\d+ +true$", text, re.MULTILINE)
+        assert re.search(r"^failed +0s +\d+s +-  [ab] +p +fails\d+ +\[can't start '/no/such/pr", text, re.MULTILINE)
+        assert terminal.colour_of("failed  ") == "red"
+        assert terminal.colour_of("running  ") == "cyan"
+        assert max(map(len, terminal.screen)) <= 80
+
+
+def test_a_change_shows_by_itself(nodes, good):
+    with top(nodes, "id=pushed*") as terminal:
+        good("sub", "--id", "pushed1", "p", "--", "sleep", "60")
+        terminal.wait_screen(lambda text: re.search(r"^running .*pushed1 +sleep 60$", text, re.MULTILINE))
+        good("kill", "pushed1")
+        terminal.wait_screen(lambda text: re.search(r"^killed .* -15 .*pushed1 +sleep 60$", text, re.MULTILINE))
+
+
+def test_keys_kill_hold_and_release(nodes, good, jobs):
+    with top(nodes, "tag=top") as terminal:
+        point_at(terminal, f"runs{jobs}")
+        terminal.type(b"x")
+        terminal.wait_screen(lambda text: f"kill runs{jobs}? y / n" in text)
+        terminal.type(b"n")
+        terminal.wait_screen(lambda text: f"kill runs{jobs}?" not in text)
+        point_at(terminal, f"waits{jobs}")
+        terminal.type(b"h")
+        terminal.wait_screen(
+            lambda text: f"waits{jobs} is on hold" in text and re.search("^held .*waits", text, re.MULTILINE)
+        )
+        wait_until(lambda: good("get", f"waits{jobs}", "--json").json[0]["hold"])
+        terminal.type(b"r")
+        terminal.wait_screen(lambda text: f"waits{jobs} is released" in text)
+        wait_until(lambda: not good("get", f"waits{jobs}", "--json").json[0]["hold"])
+        point_at(terminal, f"holds{jobs}")
+        terminal.type(b"xy")
+        terminal.wait_screen(lambda text: re.search(r"^killed .*holds", text, re.MULTILINE))
+        assert good("ls", f"runs{jobs}").lines[0][1] == "running"
+        point_at(terminal, f"fails{jobs}")
+        terminal.type(b"x")
+        terminal.wait_screen(lambda text: f"fails{jobs} has ended" in text)
+
+
+def test_it_follows_the_output_of_a_job(nodes, jobs):
+    with top(nodes, "tag=top") as terminal:
+        point_at(terminal, f"runs{jobs}")
+        terminal.type(b"l")
+        terminal.wait_screen(lambda text: f"stdout of runs{jobs}  running" in text and "\nhello\n" in text)
+        terminal.type(b"t")
+        terminal.wait_screen(lambda text: f"stderr of runs{jobs}" in text and "\noops\n" in text)
+        terminal.type(b"q")
+        terminal.wait_screen(lambda text: "NODE " in text)
+
+
+def test_a_filter_can_be_typed(nodes, jobs):
+    with top(nodes) as terminal:
+        terminal.type(f"/id=wx\x7faits{jobs}\r".encode())
+        terminal.wait_screen(lambda text: "filter: id=waits" in text and "waits" in text and "holds" not in text)
+        terminal.type(b"/\x15hol\r")
+        terminal.wait_screen(lambda text: "filter: hol " in text and "holds" in text)
+        terminal.type(b"/\x15colour=red\r")
+        terminal.wait_screen(lambda text: "colour" in text and "filter: hol " not in text)  # the sentence, for a while
+        terminal.type(b"s")
+        terminal.wait_screen(lambda text: "sort:id" in text, timeout=30)
+
+
+def test_thousands_of_jobs_are_no_burden(nodes, good):
+    good("sub", "--id", "heap", "--array", "3000", "--tag", "heap", "--hold", "p", "--", "true")
+    with top(nodes, "tag=heap") as terminal:
+        terminal.wait_screen(lambda text: re.search(r"1-\d+ of 3,000$", text, re.MULTILINE))
+        terminal.type(b"G")
+        terminal.wait_screen(lambda text: "-3,000 of 3,000" in text and is_selected(terminal, "heap-2999"))
+        terminal.type(b"\x1b[5~\x1b[A")
+        terminal.wait_screen(lambda _text: is_selected(terminal, "heap-29") and not is_selected(terminal, "heap-2999"))
+        terminal.type(b"g")
+        terminal.wait_screen(lambda _text: is_selected(terminal, "heap-0 "))
+    good("kill", "tag=heap")
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(200, 50), (40, 12), (20, 5)])
+def test_it_takes_any_size_and_a_new_one(nodes, jobs, columns, lines):
+    with top(nodes, "tag=top") as terminal:
+        terminal.wait_screen(lambda text: "runs" in text)
+        terminal.resize(columns, lines)
+        terminal.wait_screen(lambda text: text.count("mks top") == 1 and "filter: tag=top" in terminal.screen[-1])
+        assert len(terminal.screen) == lines
+
+
+def test_a_node_that_is_gone_is_said(mesh_of, good):
+    (a,) = mesh_of(1)
+    with top([a]) as terminal:
+        a.stop()
+        terminal.wait_screen(lambda text: "the node does not answer" in text)
+        a.restart()
+        terminal.wait_screen(lambda text: "the node does not answer" not in text)
+
+
+@pytest.mark.parametrize(("end", "code"), [(b"q", 0), (b"\x03", 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_terminal_is_as_before_however_it_ends(nodes, end, code):
+    with top(nodes) as terminal:
+        if isinstance(end, bytes):
+            terminal.type(end)
+        else:
+            os.kill(terminal.process.pid, end)
+        assert terminal.wait_end() == code
+        for on, off in (("\x1b[?1049h", "\x1b[?1049l"), ("\x1b[?25l", "\x1b[?25h"), ("\x1b[?7l", "\x1b[?7h")):
+            assert terminal.text.rindex(off) > terminal.text.rindex(on)
+        assert "Traceback" not in terminal.text

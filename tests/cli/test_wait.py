@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+
+from tests.cli.conftest import COMMAND, environment
+from tests.cli.screen import ScreenTerminal
+
+LOUD = "for i in 1 2 3 4 5 6 7; do echo line $i >&2; done; exit 3"
+
+
+def test_in_a_pipe_a_line_tells_each_end(good, mks):
+    good("sub", "--id", "w", "--array", "3", "p", "--", "sh", "-c", "exit $((MEESEEKS_ARRAY_INDEX / 2))")
+    answer = mks("wait", "w-*")
+    assert answer.code == 1
+    assert sorted([line[0], line[1], line[3]] for line in answer.lines) == [
+        ["w-0", "done", "0"],
+        ["w-1", "done", "0"],
+        ["w-2", "failed", "1"],
+    ]
+    assert answer.err.startswith("mks: job w-2 failed on node ")
+
+
+def test_a_failure_is_told_with_the_last_lines_of_its_stderr(good, mks):
+    good("sub", "--id", "loud", "p@b", "--", "sh", "-c", LOUD)
+    answer = mks("wait", "loud")
+    assert answer.code == 1
+    first, *rest = answer.err.splitlines()
+    assert first == "mks: job loud failed on node 'b': exit code 3"
+    assert rest == [f"  line {i}" for i in range(3, 8)]
+
+
+def test_so_is_one_with_more_stderr_than_travels_along(good, mks):
+    good(
+        "sub", "--id", "louder", "p@b", "--", "sh", "-c", "yes out of luck | head -c 100000 >&2; printf end >&2; exit 1"
+    )
+    answer = mks("wait", "louder")
+    assert answer.err.splitlines()[-1].endswith("end")
+    assert answer.err.count("out of luck") in (4, 5)
+
+
+def test_only_the_first_failures_are_named(good, mks):
+    good("sub", "--id", "bad", "--array", "7", "p", "--", "false")
+    answer = mks("wait", "bad-*")
+    assert answer.err.count(" failed on node ") == 5
+    assert "and 2 more" in answer.err
+
+
+def test_any_returns_at_the_first_end(good, mks):
+    good("sub", "--id", "slow-one", "p", "--", "sleep", "60")
+    good("sub", "--id", "quick-one", "p", "--", "true")
+    answer = mks("wait", "--any", "slow-one", "quick-one")
+    assert (answer.code, [line[0] for line in answer.lines]) == (0, ["quick-one"])
+    (job,) = mks("wait", "--any", "--json", "slow-one", "quick-one").json
+    assert job["id"] == "quick-one"
+    answer = mks("wait", "--timeout", "0.2", "slow-one")
+    assert (answer.code, answer.err) == (
+        3,
+        "mks: 0 of 1 jobs have ended after 0.2 s; running: 1, waiting: 0, among them slow-one\n",
+    )
+    good("kill", "slow-one")
+
+
+def test_many_jobs_are_followed_by_push(good, nodes, mks):
+    """More than are asked for together; each ends, and is told once."""
+    good("sub", "--id", "crowd", "--array", "300", "--hold", "p", "--", "sh", "-c", "test $MEESEEKS_ARRAY_INDEX != 42")
+    command = [*COMMAND, "wait", "crowd-*"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(nodes[0])
+    ) as waiting:
+        good("set", "--where", "id=crowd-*", "hold=false")
+        out, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 1
+    assert sorted(line.split("\t")[0] for line in out.splitlines()) == sorted(f"crowd-{i}" for i in range(300))
+    assert err.startswith("mks: job crowd-42 failed")
+    answer = mks("wait", "crowd-*", "--json")
+    assert (answer.code, len(answer.json)) == (1, 300)
+
+
+def test_many_jobs_have_a_deadline_too(good, mks):
+    good("sub", "--id", "stuck", "--array", "120", "--hold", "p", "--", "true")
+    answer = mks("wait", "stuck-*", "--timeout", "1")
+    assert (answer.code, answer.out) == (3, "")
+    assert "0 of 120 jobs have ended after 1 s; running: 0, waiting: 120" in answer.err
+    good("kill", "stuck-*")
+
+
+def test_a_terminal_has_a_bar(good, nodes):
+    good("sub", "--id", "bar", "--array", "12", "p", "--", "sh", "-c", "sleep 0.3; test $MEESEEKS_ARRAY_INDEX != 1")
+    with ScreenTerminal([*COMMAND, "wait", "bar-*"], env=environment(nodes[0])) as terminal:
+        terminal.wait_screen(lambda text: "━" in text and "1 failed" in text and " left" in text)
+        (line,) = filter(None, terminal.screen)
+        assert all(word in line for word in ("done", "running", "waiting", "/s")), line
+        assert terminal.wait_end() == 1
+        shown = terminal.screen
+    assert shown[0].startswith("12 jobs after ")
+    assert shown[0].endswith(": 11 done, 1 failed")
+    assert shown[1].startswith("mks: job bar-1 failed")
