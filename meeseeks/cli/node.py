@@ -23,9 +23,14 @@ def node_command(words: tuple[str, ...], joins: tuple[str, ...]) -> int:
       mks node name=b listen.port=13701 pools.p.slots=2 --join localhost
       mks node /etc/meeseeks.toml logging.level=DEBUG
     """  # noqa: D301 - click looks for the character itself
+    import gc
+
     from meeseeks import config
     from meeseeks.node import daemon
 
+    from . import COLLECT_AFTER
+
     files = [word for word in words if "=" not in word]
     pairs = [word for word in words if "=" in word]
+    gc.set_threshold(*COLLECT_AFTER)
     return daemon.run(config.load(files, pairs, list(joins)))
