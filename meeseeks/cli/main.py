@@ -20,7 +20,7 @@ from meeseeks.errors import MeeseeksError
 from .exits import BROKEN_PIPE, FAILED, INTERRUPTED, OK, WRONG_USAGE, exit_code_of
 from .invocation import Invocation, client_options, json_option
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "one_line_helps"]
 
 _COMMANDS = {
     "demo": ("demo", "Show a mesh of three nodes that runs real jobs on this machine."),
@@ -36,6 +36,9 @@ _COMMANDS = {
     "pools": ("mesh", "List the pools with their free slots."),
     "conf": ("mesh", "Show or change the configuration of a running node."),
     "keygen": ("keygen", "Make the key of a mesh, or of a user of it."),
+    "adopt": ("adopt", "Take over the waiting jobs of a node that never comes back."),
+    "completion": ("completion", "Print the completion script of bash, zsh or fish."),
+    "help": ("help", "Explain a concept: mesh, pools, security, output, exit codes, …"),
 }
 """Command → (module of this package that has a click command of that name, one line of help)."""
 
@@ -100,11 +103,17 @@ def cli() -> None:
     """`mks` itself only finds the command."""
 
 
+def one_line_helps() -> dict[str, str]:
+    """Each command with its line of help, in their order."""
+    return {name: text for name, (_, text) in _COMMANDS.items()}
+
+
 def main() -> NoReturn:
     """The console script: never a traceback unless `--debug` asks for it."""
     invocation = Invocation()
+    shell = os.environ.pop("_MKS_COMPLETE", "")  # a completion script asks what may come next
     try:
-        code = _call(invocation)
+        code = _complete(shell) if shell else _call(invocation)
         sys.stdout.flush()
     except BrokenPipeError:
         code = BROKEN_PIPE
@@ -113,6 +122,12 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the border to the user: each error becomes a line and a code
         code = _report(error, debug=invocation.debug)
     _leave(code)
+
+
+def _complete(shell: str) -> int:
+    from .completion import answer
+
+    return answer(shell, sys.argv[1:])
 
 
 def _call(invocation: Invocation) -> int:
