@@ -163,11 +163,15 @@ def advance(record: Record, event: Event, now: float, **facts: Any) -> Status:
         lost_rev = spec.lost[2] if spec.lost[:2] == (status.generation, status.epoch) else 0
         changes["rev"] = max(status.rev, lost_rev) + 1
     if move.to is _P.UNASSIGNED:
-        changes.update(node=None, pid=None, leased=False)
+        changes.update(node=None, pid=None, leased=False, assign_ts=None, claim_ts=None)
     elif event is _E.START:
         changes.update(_CLEARED_AT_START, start_count=status.start_count + 1)
     elif event is not _E.REFUTE:
         changes["pid"] = None
+    if event is _E.ASSIGN:
+        changes["assign_ts"] = now
+    elif move.to is _P.CLAIMED and event is not _E.REFUTE:
+        changes["claim_ts"] = now
     if event is _E.FAIL or (event is _E.TAKE_BACK and phase is _P.RUNNING):
         changes["fail_count"] = status.fail_count + 1
     if event is _E.REFUTE:

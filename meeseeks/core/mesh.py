@@ -214,9 +214,12 @@ class Mesh:
 
     def is_lost(self, name: str, now: float) -> bool:
         """Whether its jobs may be judged: silent for `lost_after`, all of it while this node listened."""
+        return self.silence(name, now) >= self.settings.lost_after
+
+    def silence(self, name: str, now: float) -> float:
+        """For how long a node was silent while this one listened."""
         peer = self.peers.get(name)
-        since = max(self.awake_at, peer.heard_at if peer is not None else NEVER_AT)
-        return now - since >= self.settings.lost_after
+        return now - max(self.awake_at, peer.heard_at if peer is not None else NEVER_AT)
 
     def lease(self, lessor: str) -> tuple[float, float] | None:
         """Until when a job leased from this node may start, and may live; None without any lease.

@@ -134,6 +134,8 @@ class Owner:
         pool = self.pools.get(record.spec.pool)
         if pool is None or self.stopping or not fits(record, self.ledger.name):
             return False
+        if record.status.leased and record.status.epoch[1] != record.spec.submit_node:
+            return False  # it has been adopted: no lease of the node that assigned it will ever come
         return record.status.active or not pool.settings.drain
 
     def _act_running(self, record: Record) -> None:

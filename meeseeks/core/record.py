@@ -51,7 +51,10 @@ NEVER: StatusKey = (0, (0, ""), 0)
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """What was asked for. Last writer wins by (lamport, writer); the three fields below `generation` merge by max."""
+    """What was asked for. Last writer wins by (lamport, writer).
+
+    `killed_generation` and `lost` merge by max, and so does the triple (generation, adoptions, submit_node).
+    """
 
     id: str
     pool: str
@@ -75,6 +78,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     lamport: Count = 0
     writer: str = ""
     generation: Count = 1
+    adoptions: Count = 0
+    """How often the job was given a new submit node because its own never came back (`mks adopt`)."""
     killed_generation: Count = 0
     lost: StatusKey = NEVER
     """The status that the submit node gave up waiting for; a later one refutes it."""
@@ -99,6 +104,9 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=F
     rc: int | None = None
     error: str | None = None
     pid: int | None = None
+    assign_ts: float | None = None
+    claim_ts: float | None = None
+    """When it was lined up where it is: claimed, or about to be run again by `restart` or `retries`."""
     start_ts: float | None = None
     end_ts: float | None = None
     start_count: Count = 0
@@ -148,17 +156,21 @@ def _merge_spec(a: Spec, b: Spec) -> Spec:
         # One writer used a number twice: it came back without its last moments. Content breaks the tie, without
         # the fields that merge by max, since those differ between copies of one and the same write.
         newer = a if _content(a) >= _content(b) else b
-    # Whoever begins a generation may become its submit node: the two go together, or a later change of anything else
-    # would give the job back to the earlier one, and both would assign it.
-    generation, home = max((a.generation, a.submit_node), (b.generation, b.submit_node))
+    # Whoever begins a generation, or adopts the job, becomes its submit node: these go together, or a later change of
+    # anything else would give the job back to the earlier one, and both would assign it.
+    generation, adoptions, home = max(_home(a), _home(b))
     killed = max(a.killed_generation, b.killed_generation)
     lost = max(a.lost, b.lost)
-    if (newer.generation, newer.submit_node, newer.killed_generation, newer.lost) == (generation, home, killed, lost):
+    if (_home(newer), newer.killed_generation, newer.lost) == ((generation, adoptions, home), killed, lost):
         return newer
     merged = msgspec.structs.replace(
-        newer, generation=generation, submit_node=home, killed_generation=killed, lost=lost
+        newer, generation=generation, adoptions=adoptions, submit_node=home, killed_generation=killed, lost=lost
     )
     return a if merged == a else merged
+
+
+def _home(spec: Spec) -> tuple[int, int, str]:
+    return (spec.generation, spec.adoptions, spec.submit_node)
 
 
 def _spec_order(spec: Spec) -> tuple[int, str]:
@@ -166,7 +178,9 @@ def _spec_order(spec: Spec) -> tuple[int, str]:
 
 
 def _content(spec: Spec) -> bytes:
-    return _encode(msgspec.structs.replace(spec, generation=0, submit_node="", killed_generation=0, lost=NEVER))
+    return _encode(
+        msgspec.structs.replace(spec, generation=0, adoptions=0, submit_node="", killed_generation=0, lost=NEVER)
+    )
 
 
 def _later_status(a: Status, b: Status) -> Status:
@@ -237,6 +251,8 @@ def jobinfo(record: Record, seq: int) -> dict[str, Any]:
         rc=shown.rc,
         error=f"node {status.node} lost" if lost and not fresh else shown.error,
         pid=shown.pid,
+        assign_ts=shown.assign_ts,
+        claim_ts=shown.claim_ts,
         start_ts=shown.start_ts,
         end_ts=shown.end_ts,
         start_count=shown.start_count,

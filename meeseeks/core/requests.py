@@ -186,6 +186,28 @@ class Requests:
             return {**rerun, "submit_node": self.ledger.name}
         return dict(rerun)
 
+    def adopt(self, name: Any) -> dict[str, Info]:
+        """Become the submit node of the jobs of a node that never comes back. Returns the jobinfo of each.
+
+        Refused while that node is heard of, or has been within `state.timeout`. A node that comes back after all lets
+        go of them when it hears of it: until then it may assign them as well.
+        """
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest(f"adopt takes the name of a node, not {shown(name)}")
+        if name == self.ledger.name:
+            raise InvalidRequest(f"node {name!r} is the asked node itself: ask another one to adopt its jobs")
+        homes = {record.spec.submit_node for record in self.ledger.table} - {self.ledger.name}
+        if name not in homes and name not in self.mesh.peers:
+            known = ", ".join(sorted(homes | set(self.mesh.peers))) or "none"
+            raise InvalidRequest(f"no node {name!r} is known to {self.ledger.name!r} (known are: {known})")
+        silent_s = self.mesh.silence(name, self.ledger.now)
+        if silent_s < self.ledger.settings.timeout:
+            raise InvalidRequest(
+                f"node {name!r} may be alive: before its jobs can be adopted it has to be silent for "
+                f"{self.ledger.settings.timeout:g} s, and has been so for {silent_s:.1f} s"
+            )
+        return {jid: self._info(jid) for jid in self.submitter.adopt(name)}
+
     # --- kill, query, list
 
     def kill(self, what: Any) -> Any:

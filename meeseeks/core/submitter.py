@@ -15,6 +15,15 @@ from .record import END_STATES, Record, is_dead, is_lost
 __all__ = ["Submitter"]
 
 
+_LISTEN_BEATS = 3
+"""For so many heartbeats adopted jobs are not assigned."""
+
+
+def _needs_submit_node(record: Record) -> bool:
+    spec, status = record.spec, record.status
+    return spec.generation > status.generation or status.state not in END_STATES or is_resubmitted(record)
+
+
 class Submitter:
     """The scheduler of one node: it assigns its own jobs only, and judges only for them."""
 
@@ -24,7 +33,9 @@ class Submitter:
         self.owner = owner
         self.waiting = Waiting()
         self.loadavg = 0.0
-        self._delayed: dict[str, int] = {}  # resubmitted job -> the start count that its delay is for
+        self._delayed: dict[str, int] = {}  # resubmitted or adopted job -> the start count that its delay is for
+        self._adopted_at: dict[str, float] = {}  # node whose jobs were adopted -> when that was
+        self._listens_until = ledger.now
 
     # --- one job
 
@@ -52,6 +63,10 @@ class Submitter:
 
     def _resubmit(self, record: Record) -> None:
         """Back to the start, at once for all to see, and with a growing delay before it may be assigned."""
+        self._delay(record, again_delay(record.status.start_count))
+        self.ledger.advance(record, Event.RESUBMIT)
+
+    def _delay(self, record: Record, seconds: float) -> None:
         jid, runs = record.spec.id, record.status.start_count
         self._delayed[jid] = runs
 
@@ -60,8 +75,26 @@ class Submitter:
                 del self._delayed[jid]
                 self.ledger.dirty[jid] = None
 
-        self.ledger.after(again_delay(runs), due)
-        self.ledger.advance(record, Event.RESUBMIT)
+        self.ledger.after(max(seconds, self._listens_until - self.ledger.now), due)
+
+    # --- the jobs of a node that never comes back
+
+    def adopt(self, node: str) -> list[str]:
+        """Become the submit node of all jobs of `node` that still need one, and name them.
+
+        The user says that `node` is dead for good. What it leased may live until those leases are over, on nodes that
+        are not heard from here: so nothing of it is judged before `lost_after` has passed from now. And if somebody
+        else adopts the same jobs just now, that is heard of before any of them is assigned.
+        """
+        ledger = self.ledger
+        self._adopted_at[node] = ledger.now
+        self._listens_until = ledger.now + _LISTEN_BEATS * ledger.settings.heartbeat
+        adopted = [record for record in ledger.table if record.spec.submit_node == node and _needs_submit_node(record)]
+        for record in adopted:
+            if phase_of(record.status) is Phase.UNASSIGNED:
+                self._delay(record, 0.0)
+            ledger.change_spec(record, submit_node=ledger.name, adoptions=record.spec.adoptions + 1)
+        return [record.spec.id for record in adopted]
 
     # --- lost nodes
 
@@ -80,15 +113,21 @@ class Submitter:
 
     def _judge(self, record: Record) -> None:
         spec, status = record.spec, record.status
-        if is_lost(record):
+        if is_lost(record) or (status.leased and self._may_hold_lease(status.epoch[1])):
             return
         ran = phase_of(status) is Phase.RUNNING
-        # Only what was assigned on a lease may go elsewhere: its copy over there has been ended by now.
-        may_rerun = status.leased and (spec.resubmit or status.fail_count + ran <= spec.retries)
+        # Only what was assigned on a lease may go elsewhere: its copy over there has been ended by now. What an adopted
+        # node had given to itself has no lease that runs out: its executor may live.
+        is_ended = status.leased and status.epoch[1] != status.node
+        may_rerun = is_ended and (spec.resubmit or status.fail_count + ran <= spec.retries)
         if may_rerun and not is_dead(record):
             self.ledger.advance(record, Event.TAKE_BACK, error=f"node {status.node} lost")
         else:
             self.ledger.change_spec(record, lost=status.key)
+
+    def _may_hold_lease(self, lessor: str) -> bool:
+        """Whether a lease of a node whose jobs were adopted may still be running somewhere."""
+        return self.ledger.now - self._adopted_at.get(lessor, float("-inf")) < self.ledger.settings.lost_after
 
     # --- placement
 
@@ -96,10 +135,12 @@ class Submitter:
         """Assign what can be assigned, oldest first within each group of like jobs."""
         if not self.waiting:
             return
-        by_pool = self._candidates_by_pool()
+        by_pool: dict[str, dict[str, Candidate]] = {}  # a turn looks at each node once a pool, however many groups wait
         for group in self.waiting.groups():
             pool, wish, _ = group
-            fitting = by_pool.get(pool, {})
+            fitting = by_pool.get(pool)
+            if fitting is None:
+                fitting = by_pool[pool] = {one.node: one for one in self.candidates(pool)}
             candidates = fitting.values() if wish is None else [fitting[wish]] if wish in fitting else []
             for jid, node in place(
                 self.waiting, group, candidates, self.ledger.loads, use_loadavg=self.ledger.settings.use_loadavg
@@ -108,14 +149,6 @@ class Submitter:
                 record = self.ledger.table.get(jid)
                 if record is not None and phase_of(record.status) is Phase.UNASSIGNED:
                     self.ledger.advance(record, Event.ASSIGN, node=node, leased=record.spec.asks_rerun)
-
-    def _candidates_by_pool(self) -> dict[str, dict[str, Candidate]]:
-        """The same for all pools at once: a turn looks at each node once, however many groups wait."""
-        pools = {CONFIG_POOL, *self.owner.pools}
-        for peer in self.mesh.peers.values():
-            if peer.beat is not None and self.mesh.is_alive(peer.name, self.ledger.now):
-                pools.update(peer.beat.pools)
-        return {pool: {one.node: one for one in self.candidates(pool)} for pool in pools}
 
     def candidates(self, pool: str) -> Iterator[Candidate]:
         """The nodes that may get a job of this pool now."""
@@ -157,7 +190,7 @@ class Submitter:
         if spec.submit_node != self.ledger.name:
             return f"submit node {spec.submit_node!r} has not assigned it yet"
         if spec.id in self._delayed:
-            return "it is resubmitted after a short delay"
+            return "it is resubmitted, or was adopted, and waits for a moment"
         fitting = [candidate for candidate in self.candidates(spec.pool) if spec.node in (None, candidate.node)]
         if not fitting and spec.node is not None:
             return f"node {spec.node!r} is not online, or has no pool {spec.pool!r}"

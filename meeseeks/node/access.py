@@ -36,6 +36,7 @@ REQUIRED: dict[str, Role] = {
     "submit_many": Role.SUBMIT,
     "kill": Role.SUBMIT,
     "config": Role.ADMIN,
+    "adopt": Role.ADMIN,
     "hello": Role.NODE,
 }
 """The role that each request needs at least; one that is not named here needs ADMIN."""

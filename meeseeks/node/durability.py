@@ -23,7 +23,7 @@ from .store import STORE_NAME, Row, Store
 
 __all__ = ["Durability"]
 
-_STORED = frozenset(("submit", "submit_many", "kill"))
+_STORED = frozenset(("submit", "submit_many", "kill", "adopt"))
 """Requests whose answer says that something is on disk."""
 
 _TELLS = _STORED | {"query", "ls", "sync", "output"}

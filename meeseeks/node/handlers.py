@@ -40,6 +40,10 @@ def _kill(node: Node, data: Any, asker: Asker) -> Any:
     return node.state.requests.kill(data)
 
 
+def _adopt(node: Node, data: Any, asker: Asker) -> Any:
+    return node.state.requests.adopt(data)
+
+
 def _ls(node: Node, data: Any, asker: Asker) -> Any:
     return node.state.requests.ls(data)
 
@@ -87,6 +91,7 @@ HANDLERS: dict[str, Callable[[Node, Any, Asker], Any]] = {
     "submit_many": _submit_many,
     "query": _query,
     "kill": _kill,
+    "adopt": _adopt,
     "ls": _ls,
     "nodes": _nodes,
     "pools": _pools,

@@ -14,6 +14,7 @@ A Request has exactly one entry: its type, and the data of that type:
     query        jid | [jid, …] | filters → jobinfo or false | {jid: jobinfo}
     kill         jid | [jid, …] | filters → as query
     ls           filters                  → [jid, …]
+    adopt        node name                → {jid: jobinfo}      become the submit node of a dead node's jobs
     nodes        {}                       → {node: status}
     pools        {}                       → {pool: {node: free slots}} of online nodes
     config       {…} or {}                → the node's configuration, after the change that was asked for
@@ -62,6 +63,7 @@ REQUEST_TYPES = (
     "submit_many",
     "query",
     "kill",
+    "adopt",
     "ls",
     "nodes",
     "pools",

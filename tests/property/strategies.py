@@ -31,6 +31,7 @@ specs = st.builds(
     lamport=_small,
     writer=_nodes,
     generation=_small,
+    adoptions=_small,
     killed_generation=_small,
     lost=_keys,
 )

@@ -79,6 +79,16 @@ class Checks:
         if was_lost:
             job.risky.add(generation)
 
+    def on_adopted(self, node: str, records: list[Record]) -> None:
+        """A node became the submit node of jobs, as which it knows them. Who knows less than others do, may double."""
+        for record in records:
+            job = self.job(record.spec.id)
+            job.adopters.add(node)
+            self.note(job.id, f"adopted by {node}")
+            if max(job.keys, default=record.status.key) > record.status.key:
+                self.note(job.id, "of which others know more than it does")
+                job.risky.add(record.spec.generation)
+
     def on_acked(self, jids: list[str]) -> None:
         """A client was told that these are taken care of."""
         for jid in jids:

@@ -130,6 +130,7 @@ def _actions(r: random.Random, plan: Plan) -> tuple[Action, ...]:
     while at < plan.chaos_until:
         found.append((at, *_fault(r, plan, n)))
         at += r.expovariate(1 / fault_every)
+    found.extend(_adoptions(random.Random(f"adoptions of {plan.seed}"), plan, found))
     found.sort(key=lambda one: one[0])
     return tuple(Action(number, *one) for number, one in enumerate(found))
 
@@ -196,6 +197,22 @@ def _user_action(r: random.Random, plan: Plan, jobs: int) -> tuple[str, dict[str
     if chance < 0.9:
         return "rerun", {**at, "to": r.choice((None, *plan.names))}
     return "pools", {"node": at["node"], "pool": r.choice(POOLS), "to": _pool_change(r)}
+
+
+def _adoptions(
+    r: random.Random, plan: Plan, found: list[tuple[float, str, dict[str, Any]]]
+) -> list[tuple[float, str, dict[str, Any]]]:
+    """Of most nodes that go for good the jobs are adopted, by one or two others; too early at times, and some twice."""
+    adoptions: list[tuple[float, str, dict[str, Any]]] = []
+    for at, kind, args in found:
+        if kind != "gone" or r.random() < 0.2:
+            continue
+        others = [index for index in range(len(plan.names)) if index != args["node"]]
+        due = at + args["span"] + r.choice((3.0, TIMEOUT + 5.0, TIMEOUT + 5.0, 1.3 * LOST_AFTER))
+        for node in r.sample(others, r.choice((1, 1, 1, 2))):
+            adoptions.append((due, "adopt", {"node": node, "of": plan.names[args["node"]]}))
+            due += r.choice((0.0, 0.01, 1.0, 70.0))
+    return adoptions
 
 
 def _pool_change(r: random.Random) -> dict[str, Any] | None:

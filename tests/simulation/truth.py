@@ -47,7 +47,8 @@ class Job:
     created_at: set[str] = field(default_factory=set)
     reruns: dict[int, set[str]] = field(default_factory=dict)
     risky: set[int] = field(default_factory=set)
-    """Generations that a user asked for while an earlier copy was lost, and may live."""
+    """Generations that a user asked for, or whose jobs were adopted, while a copy may have lived unheard."""
+    adopters: set[str] = field(default_factory=set)
     excused: str | None = None
     keys: set[StatusKey] = field(default_factory=set)
     taken_back: set[tuple[int, Epoch]] = field(default_factory=set)
@@ -74,7 +75,7 @@ class Job:
 
     def may_double(self, generation: int) -> bool:
         """Whether copies may live at once for a while: by what its users did, or by what a machine forgot."""
-        if self.excused is not None or self.risky or len(self.created_at) > 1:
+        if self.excused is not None or self.risky or len(self.created_at) > 1 or len(self.adopters) > 1:
             return True
         return len(self.reruns.get(generation, ())) > 1
 

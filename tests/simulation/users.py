@@ -97,6 +97,19 @@ class Users:
 
         self._ask(node, ask)
 
+    def adopt(self, node: int, of: str) -> None:
+        """Have a node take over the jobs of one that is gone for good."""
+
+        def ask(state: NodeState) -> Callable[[], None] | None:
+            if not self.world.nodes[self.world.index_of[of]].gone:
+                return None  # it lives: whoever says otherwise is on his own
+            before = {record.spec.id: record for record in state.table}
+            adopted = state.requests.adopt(of)
+            self.world.checks.on_adopted(state.settings.name, [before[jid] for jid in adopted])
+            return None
+
+        self._ask(node, ask)
+
     def rerun(self, node: int, job: str, to: str | None) -> None:
         """Run an ended job again, perhaps on another node."""
         self.change(node, job, {"state": "new", **({"node": to} if to is not None else {})})

@@ -80,7 +80,8 @@ def bad_record(random: random.Random) -> dict[str, Any]:
     epoch = [number(), name()]
     spec = {"id": f"forged-{random.randrange(50)}", "pool": when(["p", "q", "__config"]), "args": ["true"]}
     spec |= {"submit_node": when(["a", "forger", "nowhere"]), "writer": name(), "lamport": number(), "ts": when(_TIMES)}
-    spec |= {"generation": number(), "killed_generation": number(), "lost": [number(), epoch, number()]}
+    spec |= {"generation": number(), "adoptions": number(), "killed_generation": number()}
+    spec |= {"lost": [number(), epoch, number()]}
     spec |= {"submit_ts": when(_TIMES), "runtime": when([None, *_TIMES]), "node": when([None, "a", "*", "nowhere"])}
     spec |= {"retries": number(), "resubmit": when([True, False]), "hold": when([True, False]), "group": name()}
     status = {"generation": number(), "epoch": epoch, "rev": number(), "node": when([None, "a", "forger"])}

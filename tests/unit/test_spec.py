@@ -90,7 +90,7 @@ def test_what_is_given_is_not_kept():
 
 
 _ANY = Record(Spec(id="", pool="", args=(), submit_node=""), Status(epoch=(0, "")))
-_INTERNAL = {"lamport", "writer", "killed_generation", "lost", "group"}
+_INTERNAL = {"lamport", "writer", "killed_generation", "lost", "group", "adoptions"}
 NEVER_GIVEN = sorted(set(jobinfo(_ANY, 0)) - set(JOB_KEYS) | _INTERNAL)
 
 

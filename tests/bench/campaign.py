@@ -1,0 +1,104 @@
+"""All measurements of a run: every case of every subject, in interleaved repetitions, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, NamedTuple
+
+from .revisions import HERE, Revision
+
+__all__ = ["Campaign", "Key", "Options", "Row"]
+
+_CASE_WITHIN_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for. `jobs` is the scale of the cases of growth and backpressure; None is their own."""
+
+    cases: Sequence[str]
+    repetitions: int = 3
+    quick: bool = False
+    jobs: int | None = None
+
+
+class Key(NamedTuple):
+    """Which figure of whom."""
+
+    case: str
+    figure: str
+    subject: str
+
+
+@dataclass
+class Row:
+    """The values of one figure, one a repetition."""
+
+    unit: str
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return median(self.values)
+
+
+class Campaign:
+    """Runs it, and has what was found: `rows`, `notes` and `failures`."""
+
+    def __init__(self, options: Options, revisions: Sequence[Revision], say: Callable[[str], None]) -> None:
+        self.rows: dict[Key, Row] = {}
+        self.series: dict[Key, list[list[float]]] = {}
+        """(seconds, value) of what was read again and again in the last repetition."""
+        self.notes: list[str] = []
+        self.failures: list[str] = []
+        self._options = options
+        self._revisions = revisions
+        self._say = say
+
+    def run(self) -> bool:
+        """Measure; False if a case failed."""
+        for repetition in range(self._options.repetitions):
+            for case in self._options.cases:
+                for revision in self._in_turn(repetition):
+                    self._say(f"{repetition + 1}/{self._options.repetitions} {case} of {revision.label}")
+                    self._measure(case, revision)
+        return not self.failures
+
+    def _in_turn(self, repetition: int) -> Iterator[Revision]:
+        """The revisions, where each goes first in turn: what the one before leaves warm is not always the same."""
+        count = len(self._revisions)
+        return (self._revisions[(i + repetition) % count] for i in range(count))
+
+    def _measure(self, case: str, revision: Revision) -> None:
+        options = json.dumps({"case": case, "quick": self._options.quick, "jobs": self._options.jobs})
+        command = [revision.python, str(HERE / "tests/bench/worker.py"), str(revision.root), options]
+        try:
+            ended = subprocess.run(
+                command, capture_output=True, text=True, timeout=_CASE_WITHIN_S, env=dict(os.environ), check=False
+            )
+        except subprocess.TimeoutExpired:
+            self.failures.append(f"{case} of {revision.label}: no end within {_CASE_WITHIN_S:g} s")
+            return
+        if ended.returncode:
+            print(ended.stderr, file=sys.stderr)
+            last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+            self.failures.append(f"{case} of {revision.label}: {last}")
+            return
+        self.take(case, revision.label, json.loads(ended.stdout.splitlines()[-1]))
+
+    def take(self, case: str, subject: str, found: dict[str, Any]) -> None:
+        """Add what one run has found."""
+        for name, (value, unit) in found["figures"].items():
+            self.rows.setdefault(Key(case, name, subject), Row(unit)).values.append(value)
+        for name, points in found.get("series", {}).items():
+            self.series[Key(case, name, subject)] = points
+        for note in found["notes"]:
+            if (text := f"{case}: {note}") not in self.notes:
+                self.notes.append(text)
