@@ -85,7 +85,11 @@ def test_what_may_come_next(shell_environment, words, wanted):
 
 @pytest.mark.parametrize(
     ("words", "kinds"),
-    [(["sub", "p", "--", "ec"], ["command"]), (["run", "p", "--", "cat", ""], ["file"]), (["sub", "--cwd", ""], ["dir"])],
+    [
+        (["sub", "p", "--", "ec"], ["command"]),
+        (["run", "p", "--", "cat", ""], ["file"]),
+        (["sub", "--cwd", ""], ["dir"]),
+    ],
 )
 def test_what_the_shell_knows_best_is_left_to_it(shell_environment, words, kinds):
     assert asked(shell_environment, *words) == [[kind] for kind in kinds]
