@@ -30,7 +30,8 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     """Run a node until SIGTERM or SIGINT; 0, or 1 with one line on stderr if it can't start or may not join.
 
     `log_format`: `text`, or `json` for one object a line: ts (seconds since 1970), level, node, message, and logger;
-    with the traceback of a defect in `error`. SIGHUP replaces the program by itself, as it is on disk by now, and its jobs go on.
+    with the traceback of a defect in `error`. SIGHUP replaces the program by itself, as it is on disk by now, and its
+    jobs go on.
     """
     _set_up_logging(config, log_format)
     _raise_file_limit()
