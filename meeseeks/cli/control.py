@@ -63,8 +63,7 @@ def set_command(call: Invocation, /, words: tuple[str, ...], where: tuple[str, .
     chosen = selection(where or ids)
     with call.client() as client:
         found = infos_of(client, chosen)
-        if warn_missing(chosen, found):
-            warn("nothing was changed")
+        if warn_missing(chosen, found, ": nothing was changed"):
             return FAILED
         risky = [jid for jid, info in found.items() if changes.get("state") == "new" and _was_lost(info)]
         changed = client.submit_many({"id": jid, **changes} for jid in found)

@@ -68,13 +68,16 @@ def _check_reachable(address: Any, port: Any) -> None:
     named = parse_addresses(address, port)
     for each in named:
         for host in each.resolve():
-            try:
-                socket.create_connection((host, each.port), _REFUSED_WITHIN_S).close()
-            except ConnectionRefusedError:
-                continue
-            except OSError:
+            # Not create_connection: it looks a literal up once more, for which Python loads the tables of IDNA.
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+                trial.settimeout(_REFUSED_WITHIN_S)
+                try:
+                    trial.connect((host, each.port))
+                except ConnectionRefusedError:
+                    continue
+                except OSError:
+                    return
                 return
-            return
     where = " or ".join(map(str, named))
     raise NodeUnreachable(f"no node answers at {where}: connection refused; is it running? start it with 'mks node'")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from difflib import get_close_matches
+import threading
 from importlib import import_module
 from typing import NoReturn
 
@@ -20,7 +20,7 @@ from meeseeks.errors import MeeseeksError
 from .exits import BROKEN_PIPE, FAILED, INTERRUPTED, OK, WRONG_USAGE, exit_code_of
 from .invocation import Invocation, client_options, json_option
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "one_line_helps"]
 
 _COMMANDS = {
     "demo": ("demo", "Show a mesh of three nodes that runs real jobs on this machine."),
@@ -39,6 +39,9 @@ _COMMANDS = {
     "top": ("top", "Show the mesh live, and do things to its jobs."),
     "conf": ("mesh", "Show or change the configuration of a running node."),
     "keygen": ("keygen", "Make the key of a mesh, or of a user of it."),
+    "adopt": ("adopt", "Take over the waiting jobs of a node that never comes back."),
+    "completion": ("completion", "Print the completion script of bash, zsh or fish."),
+    "help": ("help", "Explain a concept: mesh, pools, security, output, exit codes, …"),
 }
 """Command → (module of this package that has a click command of that name, one line of help)."""
 
@@ -75,6 +78,8 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches
+
             near = get_close_matches(name, _COMMANDS, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_COMMANDS)}"
             raise click.UsageError(f"no command '{name}'; {hint}", ctx)
@@ -101,11 +106,17 @@ def cli() -> None:
     """`mks` itself only finds the command."""
 
 
+def one_line_helps() -> dict[str, str]:
+    """Each command with its line of help, in their order."""
+    return {name: text for name, (_, text) in _COMMANDS.items()}
+
+
 def main() -> NoReturn:
     """The console script: never a traceback unless `--debug` asks for it."""
     invocation = Invocation()
+    shell = os.environ.pop("_MKS_COMPLETE", "")  # a completion script asks what may come next
     try:
-        code = _call(invocation)
+        code = _complete(shell) if shell else _call(invocation)
         sys.stdout.flush()
     except BrokenPipeError:
         code = BROKEN_PIPE
@@ -114,6 +125,12 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the border to the user: each error becomes a line and a code
         code = _report(error, debug=invocation.debug)
     _leave(code)
+
+
+def _complete(shell: str) -> int:
+    from .completion import answer
+
+    return answer(shell, sys.argv[1:])
 
 
 def _call(invocation: Invocation) -> int:
@@ -158,4 +175,9 @@ def _leave(code: int) -> NoReturn:
     if code == BROKEN_PIPE:
         # The interpreter would flush stdout once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    if threading.active_count() > 1:
+        sys.exit(code)  # which lets a Client that is still open deliver what it has
+    with contextlib.suppress(OSError):  # told by now, if it can be
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # taking all modules down again takes as long as what most commands do

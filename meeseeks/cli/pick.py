@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["infos_of", "warn_missing"]
 
+_NAMED = 5
+"""Ids that are not there, and are named."""
 _AT_ONCE = 500
 """Jobinfos in one answer: with small outputs in them, thousands could be more than one message may hold."""
 
@@ -25,11 +27,16 @@ def infos_of(client: Client, chosen: Selection) -> dict[str, dict[str, Any]]:
     return found
 
 
-def warn_missing(chosen: Selection, found: dict[str, Any]) -> bool:
-    """Say on stderr which ids are not there, or that a filter matches nothing. Whether an id is missing."""
+def warn_missing(chosen: Selection, found: dict[str, Any], then: str = "") -> bool:
+    """Say in a line on stderr which ids are not there, or that a filter matches nothing. Whether an id is missing.
+
+    `then` is what became of the command.
+    """
     missing = [jid for jid in chosen.ids if jid not in found]
-    for jid in missing:
-        warn(f"no job has id {jid!r}; 'mks ls' shows those that are there")
+    if missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        ids = ", ".join(map(repr, missing[:_NAMED])) + more
+        warn(f"no job has id {ids}{then}; 'mks ls' shows those that are there")
     if not found and not chosen.ids:
         warn(f"no job matches {chosen}")
     return bool(missing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 from meeseeks.core.record import END_STATES, KILLED, NEW
@@ -11,7 +12,13 @@ from meeseeks.errors import InvalidRequest
 
 from .call import Repeat
 
-__all__ = ["is_exited", "is_several", "jobs_meant", "lacks_output", "ready_spec", "requests_meant"]
+__all__ = ["checked", "is_exited", "is_several", "jobs_meant", "lacks_output", "ready_spec", "requests_meant"]
+
+
+def checked(jobspec: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
+    """`core.spec.check`, imported at its first use: what only sends a jobspec leaves that to the node."""
+    found: dict[str, Any] = import_module("meeseeks.core.spec").check(jobspec, new=new)
+    return found
 
 
 def is_several(node: object) -> bool:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from meeseeks.core.spec import check
 from meeseeks.errors import InvalidRequest, RequestTimeout
 
-from .arguments import is_several, jobs_meant, lacks_output, ready_spec, requests_meant
-from .cache import Cache, Info
+from .arguments import checked, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
 from .call import Repeat
 from .channel import Channel
 from .credentials import Credentials
-from .replica import Replica
 from .settings import DEFAULT_PORT, ClientSettings, Place
 from .shared import SHARED
 from .submits import Submits
 from .waiting import poll_until_over, watch_until_over
+
+if TYPE_CHECKING:
+    from .cache import Cache, Info
+    from .replica import Replica
 
 __all__ = ["Client"]
 
@@ -79,10 +81,12 @@ class Client:
 
         self._submits = Submits(self._channel, channel_to)
         self._cache: Cache | None = None
-        guest = None
+        guest: Replica | None = None
         if self._settings.refresh > 0:
-            self._cache = Cache(self._settings.expire)
-            guest = Replica(self._channel, self._cache, self._settings.refresh, self._settings.poll, channel_to)
+            # Imported when it is wanted: `mks` has no cache, and would wait for it at each call.
+            replica = import_module("meeseeks.client.replica")
+            self._cache = replica.Cache(self._settings.expire)
+            guest = replica.Replica(self._channel, self._cache, self._settings.refresh, self._settings.poll, channel_to)
         self._channel.start(guest)
         # The thread keeps the channel alive, not the Client: one that nobody holds any more ends by itself.
         weakref.finalize(self, self._channel.release).atexit = False
@@ -156,7 +160,7 @@ class Client:
         """
         ready = [ready_spec(spec) for spec in specs]
         for spec, _ in ready:
-            check(spec, new=False)
+            checked(spec, new=False)
         return self._submits.many(ready)
 
     def ls(self, **filters: Any) -> list[str]:
@@ -212,7 +216,7 @@ class Client:
         known = jid is not None and jid in cache
         # What names an id and is no whole jobspec is about a job that has left the cache: its node is to judge it.
         is_whole = jobspec.get("pool") is not None and jobspec.get("args") is not None
-        changes = check(jobspec, new=not known and (is_whole or jid is None))
+        changes = checked(jobspec, new=not known and (is_whole or jid is None))
         if not known and (is_several(jobspec.get("node")) or not is_whole or cache.is_group(str(jid))):
             infos = self.submit(**jobspec)
             self._await_round(cache, time.monotonic() + self._settings.timeout)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
-from meeseeks.core.tls_options import check_tls
-from meeseeks.core.wording import one_of, unknown
 from meeseeks.errors import ConfigError, InvalidRequest
 from meeseeks.wire.curve import default_key_path, load_key, stranger
 from meeseeks.wire.keys import Keys
@@ -22,16 +21,20 @@ class Credentials:
 
     def __init__(self, option: object = None, ssl: object = None) -> None:
         """Check the options; InvalidRequest says what is wrong with them, or with a file that they name."""
-        self.way = Way(None if ssl is None else check_tls(ssl))
+        # What only TLS or an error needs is imported then: `mks` would wait for it at each call.
+        self.way = Way(None if ssl is None else import_module("meeseeks.core.tls_options").check_tls(ssl))
         given = {} if option is None else option
         if not isinstance(given, Mapping):
             raise InvalidRequest(f"security is a map of mode and key, not {given!r}")
         for key in given:
             if key not in ("mode", "key"):
-                raise InvalidRequest(unknown("Client option", f"security.{key}", ["security.mode", "security.key"]))
+                wording = import_module("meeseeks.core.wording")
+                raise InvalidRequest(
+                    wording.unknown("Client option", f"security.{key}", ["security.mode", "security.key"])
+                )
         mode, path = given.get("mode", "curve"), given.get("key")
         if mode not in _MODES:
-            raise InvalidRequest(f"security.mode must be {one_of(map(repr, _MODES))}, not {mode!r}")
+            raise InvalidRequest(f"security.mode must be {' or '.join(map(repr, _MODES))}, not {mode!r}")
         if path is not None and (not isinstance(path, (str, Path)) or not str(path)):
             raise InvalidRequest(f"security.key is the path of a key file, not {path!r}")
         self._plain = mode == "none"

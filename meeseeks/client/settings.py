@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import math
 import socket
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import msgspec
 
 from meeseeks.errors import InvalidRequest, NodeUnreachable
+from meeseeks.wire.origin import ip_version
 
 from .credentials import Credentials
 
@@ -41,11 +41,7 @@ class Address(NamedTuple):
 
     def resolve(self) -> list[str]:
         """The addresses of the host, IPv4 first; NodeUnreachable if it has none. May block while it asks for them."""
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            pass
-        else:
+        if ip_version(self.host):
             return [self.host]
         # ZeroMQ would try the first answer only, and IPv6 or nothing: so the name is resolved here, and each answer
         # is tried in turn.
@@ -174,7 +170,7 @@ def _value(key: str, text: str) -> Any:
 def _check_options(cfg: Mapping[str, object], where: str = "") -> None:
     for key in cfg:
         if key not in _OPTIONS:
-            near = difflib.get_close_matches(key, _OPTIONS, 1, 0.0)
+            near = import_module("difflib").get_close_matches(key, _OPTIONS, 1, 0.0)
             raise InvalidRequest(f"{where}Client option {key!r} is not known; the nearest is {near[0]!r}")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from meeseeks.core.record import jobinfo
-from meeseeks.core.spec import check
 
-from .arguments import is_several
+from .arguments import checked, is_several
 from .settings import Place
-from .writes import UNKNOWN, provisional
 
 __all__ = ["Unanswered"]
 
@@ -65,5 +64,6 @@ class Unanswered:
 
 
 def _doubtful(jid: str, entry: _Entry) -> dict[str, Any]:
-    info = jobinfo(provisional(jid, check(entry.spec, new=True), "", entry.at), 0)
-    return {**info, "submit_node": None, "state": UNKNOWN, "error": f"{entry.node} did not answer its submit"}
+    writes = import_module("meeseeks.client.writes")  # of the cache; a Client without one comes here seldom
+    info = jobinfo(writes.provisional(jid, checked(entry.spec, new=True), "", entry.at), 0)
+    return {**info, "submit_node": None, "state": writes.UNKNOWN, "error": f"{entry.node} did not answer its submit"}

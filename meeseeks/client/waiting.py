@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meeseeks.errors import RequestTimeout
 
 from .arguments import is_exited
-from .cache import Cache
 from .watchers import UNKNOWN_FOR
+
+if TYPE_CHECKING:
+    from .cache import Cache
 
 __all__ = ["poll_until_over", "watch_until_over"]
 

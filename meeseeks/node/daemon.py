@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import resource
@@ -27,12 +28,14 @@ _JOIN_WITHIN = 8.0
 """A name that is taken by a node that has just died is free again within three heartbeats."""
 
 
-def run(config: NodeConfig) -> int:
+def run(config: NodeConfig, log_format: str = "text") -> int:
     """Run a node until SIGTERM or SIGINT; 0, or 1 with one line on stderr if it can't start or may not join.
 
-    SIGHUP replaces the program by itself, as it is on disk by now, and its jobs go on.
+    `log_format`: `text`, or `json` for one object a line: ts (seconds since 1970), level, node, message, and logger;
+    with the traceback of a defect in `error`. SIGHUP replaces the program by itself, as it is on disk by now, and its
+    jobs go on.
     """
-    _set_up_logging(config)
+    _set_up_logging(config, log_format)
     _raise_file_limit()
     for warning in config.warnings:
         log.warning("%s", warning)
@@ -102,9 +105,24 @@ def _catch_signals() -> tuple[int, list[int]]:
     return readable, caught
 
 
-def _set_up_logging(config: NodeConfig) -> None:
-    logging.basicConfig(
-        level=config.logging.level,
-        format=f"%(asctime)s {config.name} %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+class _JsonLines(logging.Formatter):
+    """A record as one JSON object on one line."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self._node = node
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line = {"ts": round(record.created, 6), "level": record.levelname, "node": self._node}
+        line |= {"message": record.getMessage(), "logger": record.name}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _set_up_logging(config: NodeConfig, log_format: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter(f"%(asctime)s {config.name.replace('%', '%%')} %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(_JsonLines(config.name) if log_format == "json" else text)
+    logging.basicConfig(level=config.logging.level, handlers=[handler])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,9 +26,6 @@ T = TypeVar("T")
 
 _encoder = msgspec.msgpack.Encoder()
 _reply = msgspec.msgpack.Decoder(Reply)
-_update = msgspec.msgpack.Decoder(Update)
-_orders = msgspec.msgpack.Decoder(list[Order])
-_events = msgspec.msgpack.Decoder(list[Event])
 _anything = msgspec.msgpack.Decoder()
 
 encode = _encoder.encode
@@ -73,17 +71,17 @@ def decode_reply(frame: bytes) -> Reply:
 
 def decode_update(frame: bytes) -> Update:
     """A broadcast, or ProtocolError."""
-    return _decode(_update, frame)
+    return _decode(_update(), frame)
 
 
 def decode_orders(frame: bytes) -> list[Order]:
     """What a node sends to its executor, or ProtocolError."""
-    return _decode(_orders, frame)
+    return _decode(_orders(), frame)
 
 
 def decode_events(frame: bytes) -> list[Event]:
     """What an executor sends to its node, or ProtocolError."""
-    return _decode(_events, frame)
+    return _decode(_events(), frame)
 
 
 def convert(data: Any, kind: type[T]) -> T:
@@ -92,6 +90,12 @@ def convert(data: Any, kind: type[T]) -> T:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise ProtocolError(f"{kind.__name__.lower()}: {error}") from error
+
+
+# Made when they are first used: these have many types in them, and a Client without a cache needs none.
+_update = cache(lambda: msgspec.msgpack.Decoder(Update))
+_orders = cache(lambda: msgspec.msgpack.Decoder(list[Order]))
+_events = cache(lambda: msgspec.msgpack.Decoder(list[Event]))
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import re
 import stat
-import tomllib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 from meeseeks.errors import ConfigError
@@ -241,9 +241,19 @@ def _z85(raw: bytes) -> str:
     return found.decode()
 
 
+_LINE = re.compile(rb'[ \t]*(?:#[ -~\t]*|([a-z]+)[ \t]*=[ \t]*"([ !#-\\[\]-~]*)"[ \t]*(?:#[ -~\t]*)?)?')
+"""A line of TOML as `mks keygen` writes it: blank, a comment, or a text without escapes."""
+
+
 def _parse(raw: bytes, path: Path, what: str) -> dict[str, object]:
+    found = [_LINE.fullmatch(line) for line in raw.splitlines()]
+    names = [line[1] for line in found if line and line[1]]
+    if all(found) and len(names) == len(set(names)):
+        return {line[1].decode(): line[2].decode() for line in found if line and line[1]}
     try:
-        return tomllib.loads(raw.decode())
+        # Somebody wrote it in another way. Each call of `mks` reads a key file, and TOML takes its time to import.
+        values: dict[str, object] = import_module("tomllib").loads(raw.decode())
+        return values
     except ValueError:
         # The error of the parser would quote what it could not read: perhaps a secret.
         raise ConfigError(f"{path} is no {what}: it must be TOML, as 'mks keygen' writes it") from None
@@ -258,7 +268,7 @@ def _key(values: dict[str, object], name: str, path: Path) -> bytes:
 
 def _write(path: Path, text: str, mode: int) -> None:
     """Make a file, at once and whole. FileExistsError if there is one; ConfigError if it can't be made."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    part = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 __all__ = ["Keys", "Role"]
 
@@ -21,16 +21,19 @@ class Role(enum.IntEnum):
     """Be a node of the mesh: whoever has the mesh key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(NamedTuple):
     """Keys of CURVE in Z85: our own pair, and the public key that a node at the other end must have.
 
     The pair of a mesh key has `server == public`: its nodes use it at both ends.
     """
 
     public: bytes
-    secret: bytes = field(repr=False)
+    secret: bytes
     server: bytes
+
+    def __repr__(self) -> str:
+        """Never the secret: reprs end up in logs."""
+        return f"Keys(public={self.public!r}, server={self.server!r})"
 
     @property
     def is_mesh_key(self) -> bool:

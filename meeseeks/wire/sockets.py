@@ -7,7 +7,6 @@ leaves this module but as an error of ours; sends and receives here never block.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from meeseeks.errors import InvalidRequest, RequestFailed
 
 from .keys import Keys
 from .messages import MAX_MESSAGE_BYTES
-from .origin import host_of
+from .origin import host_of, ip_version
 
 __all__ = [
     "POLLIN",
@@ -387,8 +386,7 @@ def _show(socket: Socket, keys: Keys | None) -> None:
 def _connect(socket: Socket, to: str) -> None:
     # A name with an AAAA record is tried as IPv6 only once IPV6 is on: switch it on for literals that need it.
     host = to.split("//", 1)[1].rsplit(":", 1)[0].strip("[]")
-    with contextlib.suppress(ValueError):  # a name
-        socket.setsockopt(zmq.IPV6, int(ipaddress.ip_address(host).version == 6))
+    socket.setsockopt(zmq.IPV6, int(ip_version(host) == 6))
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)  # the default is no back-off at all
     try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from meeseeks.core.tls_options import TlsOptions
-
 from . import sockets
 
 if TYPE_CHECKING:
+    from meeseeks.core.tls_options import TlsOptions
+
     from .tls import Failure
     from .tunnels import Forwarder, Tunnels
 

@@ -104,27 +104,3 @@ def test_a_reader_that_went_away_is_no_error(nodes):
         os.close(writing)
         _, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, err) == (141, b"")
-
-
-@pytest.mark.parametrize(
-    "args", [["ls"], ["sub", "--hold", "p", "--", "true"], ["--version"], ["nodes", "--json"], ["stat"]]
-)
-def test_a_pipe_needs_no_rich_and_no_node(nodes, args):
-    program = (
-        "import runpy, sys\n"
-        f"sys.argv = ['mks', *{args!r}]\n"
-        "try:\n    runpy.run_module('meeseeks.cli', run_name='__main__')\n"
-        "finally:\n    print(*sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [COMMAND[0], "-c", program],
-        env=environment(nodes[0]),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    loaded = set(done.stderr.split())
-    assert not {name for name in loaded if name.split(".")[0] == "rich"}
-    assert not loaded & {"meeseeks.node", "meeseeks.config", "meeseeks.executor", "meeseeks.cli.demo", "platformdirs"}

@@ -46,15 +46,39 @@ def free_ports(count):
         return [one.getsockname()[1] for one in sockets]
 
 
-def script_of(session):
-    """The session as a script: after a node is started, wait until it is seen, as its user waits for its ready line."""
+def script_of(commands):
+    """Commands as a script: after a node is started, wait until it is seen, as its user waits for its ready line."""
     lines = []
-    for line in session.splitlines():
+    for line in commands:
         lines.append(line)
-        node = re.match(r"mks node name=(\w+) .*&", line)
+        node = re.match(r".*mks node name=(\w+) .*&", line)
         if node:
             lines.append(f"until mks nodes 2>/dev/null | grep -q '^{node[1]}\tonline'; do sleep 0.1; done")
     return "\n".join(["set -e", "trap 'kill $(jobs -p); wait' EXIT", *lines])
+
+
+# `ssh HOST` and `scp`: a machine is a folder, in which its home, state and keys are.
+SSH = """#!/bin/sh
+host=$1; shift
+mkdir -p {folder}/$host && cd {folder}/$host && HOME={folder}/$host exec sh -c "exec $*"
+"""
+SCP = """#!/bin/sh
+[ "$1" = -q ] && shift
+host=${{2%%:*}}
+mkdir -p {folder}/$host && exec cp -p "$1" {folder}/$host/${{2#*:}}
+"""
+# `mks` on these machines: what is a host there is a port here.
+REMOTE = """#!/bin/sh
+case "$*" in
+"node name=head "*) shift; exec {mks} node "$@" listen.address=127.0.0.1 listen.port={port} \\
+    listen.pub_port={pub_port} state.dir=state ;;
+"node "*" --join head") shift; for last; do :; done
+    exec {mks} node "$1" "$3" "$4" listen.port=0 listen.pub_port=0 state.dir=state --join localhost:{port} ;;
+"--address head "*) shift 2; exec {mks} --address localhost:{port} "$@" ;;
+nodes) MEESEEKS_KEY=mesh.key exec {mks} --address localhost:{port} nodes ;;
+*) exec {mks} "$@" ;;
+esac
+"""
 
 
 def test_the_readme_is_short_and_has_the_commands_that_set_up():
@@ -62,6 +86,7 @@ def test_the_readme_is_short_and_has_the_commands_that_set_up():
     found = [block.strip() for block in blocks("sh")]
     assert [block for block in found if "venv" in block] == SET_UP
     assert len(found) == 3
+    assert len(blocks("console")) == len(blocks("python")) == 1
 
 
 @pytest.fixture
@@ -83,20 +108,39 @@ def play(place, script):
     return done.stdout
 
 
-def test_the_session_does_what_it_says(place):
-    (session,) = [block for block in blocks("sh") if block.strip() not in SET_UP]
-    assert len(session.splitlines()) == 12
-    said = play(place, script_of(session))
-    assert re.search(r"^b\tonline", said, re.MULTILINE)
-    assert re.search(r"^hello from node [ab]$", said, re.MULTILINE)
-    assert "stdout_data\t42\\n" in said
+def test_the_session_is_what_happens(place):
+    (session,) = blocks("console")
+    lines = session.splitlines()
+    assert len(lines) <= 15
+    said = play(place, script_of([line.removeprefix("$ ") for line in lines if line.startswith("$ ")])).splitlines()
+    shown = [line for line in lines if not line.startswith("$ ")]
+    assert [line for line in said if line in shown] == shown
+    assert sum(line.startswith("stdout_data\t") and "load average" in line for line in said) == 2
+
+
+def test_three_machines_are_a_mesh_in_five_commands(tmp_path):
+    (deploy,) = [block for block in blocks("sh") if block.strip() not in SET_UP]
+    commands = deploy.splitlines()
+    assert len(commands) == 5
+    port, pub_port = free_ports(2)
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    values = {"mks": shlex.join(COMMAND), "folder": tmp_path, "port": port, "pub_port": pub_port}
+    for name, text in {"ssh": SSH, "scp": SCP, "mks": REMOTE}.items():
+        (bin_folder / name).write_text(text.format(**values))
+        (bin_folder / name).chmod(0o755)
+    env = {**environment(), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    (said,) = re.findall(r"`(MEESEEKS_KEY=mesh.key mks --address head nodes)`", README.read_text())
+    online = play((env, tmp_path), script_of([*commands, said]))
+    assert re.findall(r"^(\w+)\tonline", online, re.MULTILINE) == ["head", "n1", "n2"]
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "head", "n1", "n2", "mesh.key"}
 
 
 def test_the_python_example_does_what_it_says(place):
     (example,) = blocks("python")
     program = Path(place[1], "example.py")
     program.write_text(example.replace("Client(", f"Client(port={place[0]['PORT']}, "))
-    node = script_of("mks node name=a pools.p.slots=2 &")
+    node = script_of(["mks node name=a pools.p.slots=2 &"])
     said = play(place, f"{node}\n{shlex.quote(sys.executable)} {program}")
     assert re.search(r"^\S+ failed 3$", said, re.MULTILINE)
     assert "1 job, started 2 times" in said

@@ -1,0 +1,181 @@
+"""Whatever goes wrong, whichever command: one line on stderr that says what to do, and the exit code of its kind."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from meeseeks.cli.main import _COMMANDS, cli
+from tests.cli.conftest import COMMAND, TIMEOUT, call, environment
+from tests.support.nodes import mesh
+from tests.support.wait import wait_until
+
+ASKING = {
+    "run": ["p", "--", "true"],
+    "sub": ["--hold", "p", "--", "true"],
+    "ls": [],
+    "get": ["tag=x"],
+    "wait": ["tag=x"],
+    "kill": ["tag=x"],
+    "set": ["--where", "tag=x", "hold=true"],
+    "logs": ["x"],
+    "nodes": [],
+    "pools": [],
+    "stat": [],
+    "top": [],
+    "conf": [],
+    "adopt": ["a"],
+}
+"""Each command that asks a node, with arguments that it takes."""
+CALLS = [[name, *args] for name, args in ASKING.items() if name in _COMMANDS]
+OF_JOBS = [name for name in ("get", "wait", "kill", "logs", "set") if name in _COMMANDS]
+OF_FILTERS = ["ls", "get", "wait", "kill", "set"]
+
+each_call = pytest.mark.parametrize("args", CALLS, ids=[args[0] for args in CALLS])
+
+
+def is_told(answer, code, *words):
+    """That an error was told as it should be."""
+    assert (answer.code, answer.out) == (code, ""), answer
+    assert answer.err.count("\n") == 1, answer.err
+    assert answer.err.startswith("mks: ")
+    assert "Traceback" not in answer.err
+    for word in words:
+        assert word in answer.err
+
+
+def with_change(name, *words):
+    return [name, *words, *(["hold=true"] if name == "set" else [])]
+
+
+def test_every_command_that_asks_a_node_is_here():
+    import click
+
+    context = click.Context(cli)
+    commands = {name: cli.get_command(context, name) for name in _COMMANDS}
+    asking = {name for name, command in commands.items() if any(p.name == "address" for p in command.params)}
+    assert asking == {args[0] for args in CALLS}
+
+
+@each_call
+def test_unreachable_is_3(args):
+    is_told(call(None, "--address", "127.0.0.1:1", *args), 3, "127.0.0.1:1", "start it with 'mks node'")
+
+
+@each_call
+def test_a_name_without_an_address_is_3(args):
+    is_told(call(None, "--address", "no.such.host.invalid", *args), 3, "no.such.host.invalid", "no address")
+
+
+@pytest.fixture(scope="module")
+def other_key(tmp_path_factory):
+    path = tmp_path_factory.mktemp("key") / "other.key"
+    assert call(None, "keygen", str(path)).code == 0
+    return {"MEESEEKS_KEY": str(path)}
+
+
+@each_call
+def test_not_let_in_is_4(mks, other_key, args):
+    is_told(mks(*args, env=other_key), 4, "does not let us in", "copy the mesh's key there")
+
+
+@each_call
+def test_without_a_key_is_4(mks, tmp_path, args):
+    is_told(mks(*args, env={"MEESEEKS_KEY": str(tmp_path / "none.key")}), 4, "there is no key at", "MEESEEKS_KEY")
+
+
+@each_call
+def test_a_broken_key_file_is_2(mks, tmp_path, args):
+    path = tmp_path / "broken.key"
+    path.write_text("nonsense")
+    path.chmod(0o600)
+    is_told(mks(*args, env={"MEESEEKS_KEY": str(path)}), 2, str(path), "mks keygen")
+
+
+@each_call
+def test_a_wrong_option_is_2(mks, args):
+    is_told(mks(args[0], "--nope", *args[1:]), 2, "--nope", f"see 'mks {args[0]} --help'")
+
+
+@each_call
+@pytest.mark.parametrize("address", ["a:b:c/d", "host:port", "host:70000"])
+def test_a_wrong_address_is_2(args, address):
+    is_told(call(None, "--address", address, *args), 2)
+
+
+@each_call
+def test_a_wrong_environment_is_2(args):
+    is_told(call(None, *args, env={"MEESEEKS_CONF": "adress=x"}), 2, "MEESEEKS_CONF", "'address'")
+
+
+@pytest.mark.parametrize("name", OF_JOBS)
+def test_an_unknown_job_is_1(mks, name):
+    is_told(mks(*with_change(name, "no-such-job")), 1, "'no-such-job'", "mks ls")
+
+
+@pytest.mark.parametrize("name", OF_FILTERS)
+@pytest.mark.parametrize(("word", "said"), [("colour=red", "colour"), ("=x", "key=value"), ("state=", "key=value")])
+def test_a_bad_filter_is_2(mks, name, word, said):
+    args = ["set", "--where", word, "hold=true"] if name == "set" else [name, word]
+    is_told(mks(*args), 2, said)
+
+
+WRONG_VALUES = [
+    (["sub", "--retries", "x", "p", "--", "true"], "--retries"),
+    (["sub", "--retries", "-1", "p", "--", "true"], "retries"),
+    (["run", "--runtime", "soon", "p", "--", "true"], "soon"),
+    (["sub", "p@nosuch*", "--", "true"], "nosuch*"),
+    (["ls", "--timeout", "0"], "--timeout"),
+    (["wait", "--timeout", "x", "tag=a"], "--timeout"),
+    (["set", "a", "hold=maybe"], "'maybe'"),
+    (["set", "a", "retries=many"], "'many'"),
+    (["conf", "pools.p.slots=many"], "pools.p.slots"),
+    (["conf", "pools.p.slotz=3"], "slots"),
+    (["conf", "slots"], "NAME=VALUE"),
+    (["completion", "csh"], "bash"),
+    (["help", "secu"], "did you mean 'security'?"),
+    (["help", "zzz"], "mesh"),
+    (["node", "--log-format", "xml"], "json"),
+    (["adopt"], "missing argument"),
+    (["keygen", "--role", "read"], "--client"),
+    (["nosuch"], "known are"),
+]
+
+
+@pytest.mark.parametrize(("args", "said"), WRONG_VALUES, ids=[" ".join(args) for args, _ in WRONG_VALUES])
+def test_a_wrong_value_is_2(mks, args, said):
+    is_told(mks(*args), 2, said)
+
+
+@pytest.mark.parametrize("words", [["wait"], ["sub", "--wait", "p", "--", "sleep", "60"]], ids=["wait", "sub --wait"])
+def test_a_node_that_goes_while_it_is_waited_for_is_3(tmp_path, words):
+    with mesh(tmp_path, 1) as (node,):
+        args = words
+        if words == ["wait"]:
+            assert call(node, "sub", "--id", "long", "p", "--", "sleep", "60").code == 0
+            args = ["wait", "long"]
+        env = environment(node)
+        env["MEESEEKS_CONF"] += " timeout=2"
+        with subprocess.Popen(
+            [*COMMAND, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as waiting:
+            with node.client() as client:
+                wait_until(lambda: client.ls(state="running"), 20)
+                # It has asked at least once when its submit is answered; and `wait` needs no more than its connection.
+                wait_until(lambda: connections(node.port) >= 2, 20)
+            node.kill()
+            out, err = waiting.communicate(timeout=TIMEOUT)
+        node.sweep()
+    assert waiting.returncode == 3, err
+    assert err.count("\n") == 1
+    assert f"{node.address}:{node.port}" in err
+    assert not out or words != ["wait"]
+
+
+def connections(port):
+    """How many are established to a port of this machine."""
+    with Path("/proc/net/tcp").open() as table:
+        rows = [line.split() for line in table][1:]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)

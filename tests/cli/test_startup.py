@@ -1,0 +1,67 @@
+"""`mks` starts fast. tools/startup measures it; here is what must not come back, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import COMMAND, TIMEOUT, environment
+
+CALLS = [["ls"], ["sub", "--hold", "p", "--", "true"], ["--version"], ["nodes", "--json"]]
+SLOW = {"rich", "platformdirs", "asyncio", "dataclasses", "hashlib", "ssl", "tomllib", "encodings.idna"}
+SLOW |= {"meeseeks.node", "meeseeks.config", "meeseeks.executor", "meeseeks.cli.demo"}
+SLOW |= {"meeseeks.client.cache", "meeseeks.client.replica", "meeseeks.core.table", "meeseeks.core.spec"}
+LIMIT = 2.5
+ROUNDS = 9
+
+
+@pytest.mark.parametrize("args", CALLS, ids=[" ".join(args) for args in CALLS])
+def test_a_call_imports_no_more_than_it_needs(nodes, args):
+    done = subprocess.run(
+        [COMMAND[0], "-X", "importtime", *COMMAND[1:], *args],
+        env=environment(nodes[0]),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "meeseeks.cli.main" in loaded
+    assert sorted(loaded & SLOW) == []
+
+
+def test_a_call_takes_at_most_two_and_a_half_times_the_import_of_zmq_and_msgpack(nodes, tmp_path):
+    env = {**environment(nodes[0]), "PYTHONPYCACHEPREFIX": str(tmp_path)}  # compiled modules, as after an installation
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    commands = {"import": [sys.executable, "-c", "import zmq, msgpack"]}
+    commands |= {" ".join(args): [*COMMAND, *args] for args in CALLS[:3]}
+    best = dict.fromkeys(commands, float("inf"))
+    for _ in range(ROUNDS):  # in turn, and the best of each: another process may take the processor at any time
+        for name, command in commands.items():
+            begun = time.perf_counter()
+            subprocess.run(command, env=env, stdout=subprocess.DEVNULL, timeout=TIMEOUT, check=True)
+            best[name] = min(best[name], time.perf_counter() - begun)
+    ratios = {name: took / best["import"] for name, took in best.items()}
+    assert max(ratios.values()) <= LIMIT, ratios
+
+
+@pytest.mark.parametrize("args", [["ls"], ["conf", "--explain"], ["--help"]], ids=" ".join)
+def test_a_full_disk_under_the_output_is_told(nodes, args):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *args, "--json"] if args != ["--help"] else [*COMMAND, *args],
+            env=environment(nodes[0]),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert os.strerror(28) in done.stderr
