@@ -131,7 +131,9 @@ def _reached(call: Invocation, pool: str) -> Client:
     try:
         return call.client()
     except NodeUnreachable as error:
-        if call.address is not None or os.environ.get("MEESEEKS_CONF"):
+        from meeseeks.client.settings import parse_environment
+
+        if call.address is not None or "address" in parse_environment(os.environ.get("MEESEEKS_CONF", "")):
             raise
         raise NodeUnreachable(f"{error}, or do without one: 'mks run --local {pool} -- ...'") from error
 
