@@ -1,4 +1,4 @@
-"""`mks run --local`: a job without a mesh, and nothing left of what it took. (The fixture of all tests looks as well.)"""
+"""`mks run --local`: a job without a mesh, and nothing left of what it took; a fixture of all tests looks for that."""
 
 from __future__ import annotations
 
