@@ -131,7 +131,9 @@ def _reached(call: Invocation, pool: str) -> Client:
     try:
         return call.client()
     except NodeUnreachable as error:
-        if call.address is not None or os.environ.get("MEESEEKS_CONF"):
+        from meeseeks.client.settings import parse_environment
+
+        if call.address is not None or "address" in parse_environment(os.environ.get("MEESEEKS_CONF", "")):
             raise
         raise NodeUnreachable(f"{error}, or do without one: 'mks run --local {pool} -- ...'") from error
 
@@ -160,7 +162,9 @@ class _Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+            # What is ignored stays so, as it would for the command itself: nohup, and jobs in the background.
+            wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._on_signal) for number in wanted}
         return self
 
     def __exit__(

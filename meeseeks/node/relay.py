@@ -49,7 +49,7 @@ class Relay:
         """
         now = self._state.ledger.now
         hop = self._state.mesh.next_hop(node, now)
-        if hop is None or hops > _HOPS_MAX:
+        if hop is None or not 1 <= hops <= _HOPS_MAX:
             raise RequestFailed(f"node {node!r}, which has the job, can't be reached from here")
         self._number += 1
         number, (name, data) = self._number, request

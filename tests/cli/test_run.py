@@ -77,6 +77,16 @@ def test_a_signal_kills_the_job(nodes, good, number):
     assert (info["state"], info["active"]) == ("killed", False)
 
 
+def test_a_signal_that_is_ignored_stays_so(nodes):
+    script = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *COMMAND, "run", "p", "--", "sh", "-c", "echo on; sleep 60"]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(nodes[0])) as it:
+        assert it.stdout is not None
+        assert it.stdout.readline() == b"on\n"
+        it.send_signal(signal.SIGHUP)  # as `nohup` wants it
+        it.send_signal(signal.SIGTERM)
+        assert it.wait(TIMEOUT) == 128 + signal.SIGTERM
+
+
 def test_a_second_ctrl_c_does_not_wait(nodes, mks):
     stubborn = "trap '' TERM; echo on; while :; do sleep 0.1; done"
     with start(nodes, "--id", "stubborn", "p", "--", "sh", "-c", stubborn) as process:
