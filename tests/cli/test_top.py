@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -16,6 +15,8 @@ from tests.cli.conftest import COMMAND, environment
 from tests.cli.screen import ScreenTerminal
 from tests.support.wait import wait_until
 
+FIRST_ROW = 8
+"""Of the jobs, under two nodes and two pools."""
 HEADS = ("NODE ", "POOL ", "STATE ", "ENDED ")
 
 
@@ -37,15 +38,19 @@ def is_selected(terminal: ScreenTerminal, text: str) -> bool:
     return False
 
 
+def selected_row(terminal: ScreenTerminal) -> int | None:
+    rows = range(len(terminal.screen))
+    return next((y for y in rows if terminal.emulator.buffer[y][0].reverse), None)
+
+
 def point_at(terminal: ScreenTerminal, jid: str) -> None:
     """From the first job on, press j until that one is the one."""
     terminal.type(b"g")
-    deadline = time.monotonic() + 20
+    terminal.wait_screen(lambda _text: selected_row(terminal) == FIRST_ROW)
     while not is_selected(terminal, jid):
-        assert time.monotonic() < deadline, "\n".join(terminal.screen)
-        before = terminal.screen
+        row = selected_row(terminal)
         terminal.type(b"j")
-        terminal.wait_screen(lambda _text, before=before: terminal.screen != before)
+        terminal.wait_screen(lambda _text, row=row: selected_row(terminal) != row)
 
 
 numbers = count(1)
