@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -183,3 +184,13 @@ def test_the_terminal_is_as_before_however_it_ends(nodes, end, code):
         for on, off in (("\x1b[?1049h", "\x1b[?1049l"), ("\x1b[?25l", "\x1b[?25h"), ("\x1b[?7l", "\x1b[?7h")):
             assert terminal.text.rindex(off) > terminal.text.rindex(on)
         assert "Traceback" not in terminal.text
+
+
+def test_ctrl_z_gives_the_terminal_back_for_a_while(nodes):
+    with top(nodes) as terminal:
+        shown = terminal.text.count("mks top")
+        terminal.type(b"\x1a")
+        terminal.wait_for("\x1b[?1049l")
+        wait_until(lambda: Path(f"/proc/{terminal.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        os.kill(terminal.process.pid, signal.SIGCONT)
+        terminal.wait_screen(lambda _text: terminal.text.count("mks top") > shown)
