@@ -24,7 +24,8 @@ __all__ = ["Line", "Screen", "cut"]
 Line = Sequence[tuple[str, str]]
 """Pieces of text, each with its style: words like `bold`, `red`, `reverse`, or nothing."""
 
-_CODES = {"bold": 1, "dim": 2, "reverse": 7, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+_CODES = {"bold": 1, "dim": 2, "underline": 4, "reverse": 7, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+_WITHOUT_COLOUR = ("bold", "underline", "reverse")
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # the other screen, no cursor, no wrapping
 _LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 _KEYS = {
@@ -130,7 +131,7 @@ class Screen:
             if cell_len(shown) > left:
                 shown = cut(shown, left)
             left -= cell_len(shown)
-            codes = ";".join(str(_CODES[word]) for word in style.split() if self._colours or word == "reverse")
+            codes = ";".join(str(_CODES[word]) for word in style.split() if self._colours or word in _WITHOUT_COLOUR)
             out.append(f"\x1b[{codes}m{shown}\x1b[0m" if codes else shown)
         return "".join(out)
 

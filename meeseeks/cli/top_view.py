@@ -16,6 +16,7 @@ __all__ = ["Panes", "picture"]
 
 Info = Mapping[str, Any]
 
+_HEAD = "bold underline"
 _BAR = 10
 _NAME = 14
 """Cells that the name of a node or a pool may take."""
@@ -52,7 +53,14 @@ def picture(
     active_rows = max(0, left - recent_rows)
     lines += _active(model, panes, width, active_rows, now)
     lines += _recent(model, panes, width, recent_rows, now)
+    lines = [_filled(line, width) if line and line[0][1] == _HEAD else line for line in lines]
     return [*lines[: height - 1], footer or _footer(model, width)]
+
+
+def _filled(line: Line, width: int) -> Line:
+    """A head that goes to the end of the line: it parts what is above from what is below."""
+    used = sum(cell_len(text) for text, _ in line)
+    return [*line, (" " * max(0, width - used), _HEAD)]
 
 
 def _header(model: Model, where: str, width: int) -> Line:
@@ -76,7 +84,7 @@ def _nodes(model: Model, rows: int) -> list[Line]:
     size = min(_NAME, max((cell_len(name) for name in shown), default=4))
     size = max(4, size)
     lines: list[Line] = [
-        [(_row([_Column("NODE", size), _Column("STATE", 7), _Column("LOAD", 6, True)]) + "  POOLS", "bold")]
+        [(_row([_Column("NODE", size), _Column("STATE", 7), _Column("LOAD", 6, True)]) + "  POOLS", _HEAD)]
     ]
     for name in shown:
         status = model.nodes[name]
@@ -103,7 +111,7 @@ def _pools(model: Model, rows: int) -> list[Line]:
     names = sorted(model.pools, key=lambda name: (-model.pools[name].waiting, -model.pools[name].running, name))
     shown, more = _fitting(names, rows)
     size = max(4, min(_NAME, max((cell_len(name) for name in shown), default=4)))
-    lines: list[Line] = [[(_row([_Column("POOL", size), _Column("", _BAR)]) + "  RUNNING   WAITING  NODES", "bold")]]
+    lines: list[Line] = [[(_row([_Column("POOL", size), _Column("", _BAR)]) + "  RUNNING   WAITING  NODES", _HEAD)]]
     for name in shown:
         pool = model.pools[name]
         slots = "∞" if pool.slots is None else str(pool.slots)
@@ -198,7 +206,7 @@ def _columns(infos: Iterable[Info], width: int, firsts: Sequence[_Column]) -> li
 
 
 def _head(columns: Sequence[_Column], place: str, width: int) -> Line:
-    return [(set_cell_size(_row(columns), max(0, width - len(place))), "bold"), (place, "dim")]
+    return [(set_cell_size(_row(columns), max(0, width - len(place))), _HEAD), (place, "dim underline")]
 
 
 def _place(first: int, rows: int, total: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import calendar
 import json
 import re
 import shlex
@@ -180,9 +179,13 @@ def explanations(found: Sequence[Setting]) -> Listing:
 
 def localized(text: str) -> str:
     """The times in a sentence of a node, which are UTC, as times of day here."""
+    if " since " not in text:
+        return text
+
+    from calendar import timegm
 
     def here(found: re.Match[str]) -> str:
-        return moment(calendar.timegm(time.strptime(found[0], "%Y-%m-%dT%H:%M:%SZ")))
+        return moment(timegm(time.strptime(found[0], "%Y-%m-%dT%H:%M:%SZ")))
 
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", here, text)
 

@@ -6,6 +6,7 @@ is more than a few jobs are worth, and far less than asking for thousands again 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -57,6 +58,8 @@ def follow(client: Client, follower: Callable[[], Client], infos: dict[str, Info
     if len(left) <= _FEW:
         yield from _by_asking(client, list(left))
         return
+    # That a connection broke, and is made again, is nothing to a person; that it isn't, is raised.
+    logging.getLogger("meeseeks").addHandler(logging.NullHandler())
     with closing(follower()) as pushed:
         yield from _by_push(pushed, client, list(left))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +16,8 @@ from tests.cli.conftest import COMMAND, environment
 from tests.cli.screen import ScreenTerminal
 from tests.support.wait import wait_until
 
+FIRST_ROW = 8
+"""Of the jobs, under two nodes and two pools."""
 HEADS = ("NODE ", "POOL ", "STATE ", "ENDED ")
 
 
@@ -37,15 +39,19 @@ def is_selected(terminal: ScreenTerminal, text: str) -> bool:
     return False
 
 
+def selected_row(terminal: ScreenTerminal) -> int | None:
+    rows = range(len(terminal.screen))
+    return next((y for y in rows if terminal.emulator.buffer[y][0].reverse), None)
+
+
 def point_at(terminal: ScreenTerminal, jid: str) -> None:
     """From the first job on, press j until that one is the one."""
     terminal.type(b"g")
-    deadline = time.monotonic() + 20
+    terminal.wait_screen(lambda _text: selected_row(terminal) == FIRST_ROW)
     while not is_selected(terminal, jid):
-        assert time.monotonic() < deadline, "\n".join(terminal.screen)
-        before = terminal.screen
+        row = selected_row(terminal)
         terminal.type(b"j")
-        terminal.wait_screen(lambda _text, before=before: terminal.screen != before)
+        terminal.wait_screen(lambda _text, row=row: selected_row(terminal) != row)
 
 
 numbers = count(1)
@@ -178,3 +184,13 @@ def test_the_terminal_is_as_before_however_it_ends(nodes, end, code):
         for on, off in (("\x1b[?1049h", "\x1b[?1049l"), ("\x1b[?25l", "\x1b[?25h"), ("\x1b[?7l", "\x1b[?7h")):
             assert terminal.text.rindex(off) > terminal.text.rindex(on)
         assert "Traceback" not in terminal.text
+
+
+def test_ctrl_z_gives_the_terminal_back_for_a_while(nodes):
+    with top(nodes) as terminal:
+        shown = terminal.text.count("mks top")
+        terminal.type(b"\x1a")
+        terminal.wait_for("\x1b[?1049l")
+        wait_until(lambda: Path(f"/proc/{terminal.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        os.kill(terminal.process.pid, signal.SIGCONT)
+        terminal.wait_screen(lambda _text: terminal.text.count("mks top") > shown)

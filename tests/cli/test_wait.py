@@ -85,8 +85,11 @@ def test_many_jobs_have_a_deadline_too(good, mks):
 
 
 def test_a_terminal_has_a_bar(good, nodes):
-    good("sub", "--id", "bar", "--array", "12", "p", "--", "sh", "-c", "sleep 0.3; test $MEESEEKS_ARRAY_INDEX != 1")
+    script = "test $MEESEEKS_ARRAY_INDEX != 1 && sleep 0.5"
+    good("sub", "--id", "bar", "--array", "12", "--hold", "p", "--", "sh", "-c", script)
     with ScreenTerminal([*COMMAND, "wait", "bar-*"], env=environment(nodes[0])) as terminal:
+        terminal.wait_screen(lambda text: "0 done  0 running  12 waiting" in text)
+        good("set", "--where", "id=bar-*", "hold=false")
         terminal.wait_screen(lambda text: "━" in text and "1 failed" in text and " left" in text)
         (line,) = filter(None, terminal.screen)
         assert all(word in line for word in ("done", "running", "waiting", "/s")), line
@@ -95,3 +98,23 @@ def test_a_terminal_has_a_bar(good, nodes):
     assert shown[0].startswith("12 jobs after ")
     assert shown[0].endswith(": 11 done, 1 failed")
     assert shown[1].startswith("mks: job bar-1 failed")
+
+
+def test_a_wait_outlives_a_restart_of_the_node(mesh_of):
+    (a,) = mesh_of(1)
+    with a.client() as client:
+        client.submit_many({"id": f"long-{i}", "pool": "p", "args": ["true"], "hold": True} for i in range(120))
+    command = [*COMMAND, "wait", "long-*"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment(a)}
+    with subprocess.Popen(command, **options) as waiting:
+        for jid in ("long-0", "long-1"):  # the end of the second one is certainly heard by push
+            with a.client() as client:
+                client.submit(id=jid, hold=False)
+            assert waiting.stdout.readline().startswith(f"{jid}\tdone")
+        a.kill()
+        a.restart()
+        with a.client() as client:
+            client.submit_many({"id": f"long-{i}", "hold": False} for i in range(2, 120))
+        out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, err) == (0, "")
+    assert sorted(line.split("\t")[0] for line in out.splitlines()) == sorted(f"long-{i}" for i in range(2, 120))
