@@ -18,6 +18,7 @@ from .exits import BROKEN_PIPE, FAILED, SIGNAL_BASE
 from .invocation import Invocation, client_options
 from .jobspec import JobCommand, job_options, jobspec
 from .output import warn
+from .pick import warn_stuck
 
 if TYPE_CHECKING:
     from meeseeks import Client
@@ -51,7 +52,7 @@ def run_command(call: Invocation, /, where: str, command: list[str], **options: 
     with call.client() as client, _Signals(spec["id"]) as signals:
         if options["jid"] is not None and client.query([spec["id"]]):
             raise InvalidRequest(f"there is a job {spec['id']!r} already: give another --id")
-        client.submit(**spec)
+        warn_stuck(client.submit(**spec))
         try:
             info = _follow(client, spec["id"], signals)
         except BrokenPipeError:
