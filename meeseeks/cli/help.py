@@ -69,4 +69,4 @@ def _show(page: str) -> None:
     # Not the usual black behind code, which is hard to read where the terminal is light.
     console = Console(highlight=False, theme=Theme({"markdown.code": "bold cyan", "markdown.code_block": "cyan"}))
     console.width = min(console.width, 100)  # longer lines are hard to read
-    console.print(Markdown(page))
+    console.print(Markdown(page, code_theme="ansi_dark"))
