@@ -5,6 +5,7 @@ The metavar of a parameter, which its help shows to people, says what it takes: 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "candidates"]
 
 _WITHIN_S = 0.15
-"""A person waits: a node that does not answer at once is not asked again."""
+"""A person waits: a node that does not answer at once is not asked again. MEESEEKS_COMPLETE_WITHIN has other seconds."""
 _SHOWN = 200
 """Jobs that are offered, or whose tags are: more are of no use to anybody."""
 _STATES = ("new", "running", "done", "failed", "killed")
@@ -109,7 +110,7 @@ class _Line:
     def live(self) -> _Mesh:
         """The mesh that the line is about."""
         if self.mesh is None:
-            self.call.timeout = _WITHIN_S
+            self.call.timeout = float(os.environ.get("MEESEEKS_COMPLETE_WITHIN") or _WITHIN_S)
             self.mesh = _Mesh(self.call)
         return self.mesh
 
