@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "candidates"]
 
 _WITHIN_S = 0.15
-"""A person waits: a node that does not answer at once is not asked again. MEESEEKS_COMPLETE_WITHIN has other seconds."""
+"""A person waits: a node that does not answer at once is not asked again. MEESEEKS_COMPLETE_WITHIN is used instead."""
 _SHOWN = 200
 """Jobs that are offered, or whose tags are: more are of no use to anybody."""
 _STATES = ("new", "running", "done", "failed", "killed")
