@@ -5,9 +5,10 @@ The metavar of a parameter, which its help shows to people, says what it takes: 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -21,16 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidate", "candidates"]
 
-T = TypeVar("T")
-
 _WITHIN_S = 0.15
-"""A person waits: a node that does not answer at once is not asked again."""
+"""A person waits: a node that does not answer at once is not asked again. MEESEEKS_COMPLETE_WITHIN is used instead."""
 _SHOWN = 200
 """Jobs that are offered, or whose tags are: more are of no use to anybody."""
 _STATES = ("new", "running", "done", "failed", "killed")
 _FILTER_KEYS = ("state", "tag", "pool", "node", "id", "submit_node", "active", "rc", "error", "hold", "retries")
-_CHANGES = ("hold", "state", "node", "pool", "tags", "retries", "runtime", "restart", "resubmit", "args")
-_CHANGES += ("stdin", "stdout", "stderr", "config")
+_CHANGES: tuple[str, ...] = ("hold", "state", "node", "pool", "tags", "retries", "runtime", "restart", "resubmit")
+_CHANGES += ("args", "stdin", "stdout", "stderr", "config")
 _FLAGS = ("true", "false")
 
 
@@ -111,7 +110,7 @@ class _Line:
     def live(self) -> _Mesh:
         """The mesh that the line is about."""
         if self.mesh is None:
-            self.call.timeout = _WITHIN_S
+            self.call.timeout = float(os.environ.get("MEESEEKS_COMPLETE_WITHIN") or _WITHIN_S)
             self.mesh = _Mesh(self.call)
         return self.mesh
 
@@ -239,37 +238,37 @@ class _Mesh:
 
     def jobs(self, begun: str) -> list[Candidate]:
         """The ids that begin so, each with its state and its command."""
-        infos = self._ask(lambda client: client.query(client.ls(id=f"{begun}*")[-_SHOWN:]), {})
+        infos = self._ask(lambda client: client.query(client.ls(id=f"{begun}*")[-_SHOWN:]))
         return [Candidate("plain", jid, _story(info)) for jid, info in reversed(infos.items())]
 
     def tags(self, begun: str) -> list[str]:
         """The tags that begin so."""
-        infos = self._ask(lambda client: client.query(client.ls(tag=f"{begun}*")[-_SHOWN:]), {})
+        infos = self._ask(lambda client: client.query(client.ls(tag=f"{begun}*")[-_SHOWN:]))
         return sorted({tag for info in infos.values() for tag in info["tags"]})
 
     def pools(self) -> dict[str, dict[str, Any]]:
         """{pool: {node: free slots}}."""
-        return self._ask(lambda client: client.pools(), {})
+        return self._ask(lambda client: client.pools())
 
     def nodes(self) -> list[str]:
         """Their names."""
-        return sorted(self._ask(lambda client: client.nodes(), {}))
+        return sorted(self._ask(lambda client: client.nodes()))
 
     def addresses(self) -> list[str]:
         """Where nodes listen."""
-        statuses = self._ask(lambda client: client.nodes(), {}).values()
+        statuses = self._ask(lambda client: client.nodes()).values()
         return sorted(f"{status['address']}:{status['port']}" for status in statuses if status["address"])
 
-    def _ask(self, question: Callable[[Client], T], otherwise: T) -> T:
+    def _ask(self, question: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
         if self._is_mute:
-            return otherwise
+            return {}
         try:
             if self._client is None:
                 self._client = self._call.client()
             return question(self._client)
         except (MeeseeksError, OSError):
             self._is_mute = True
-            return otherwise
+            return {}
 
 
 def _story(info: dict[str, Any]) -> str:

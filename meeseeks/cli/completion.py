@@ -91,8 +91,8 @@ def completion_command(shell: str) -> int:
       eval "$(mks completion zsh)"                                in ~/.zshrc, after compinit
       mks completion fish > ~/.config/fish/completions/mks.fish
 
-    It completes commands and options, and asks the node for job ids, pools, nodes and tags. Where no node answers at
-    once it is silent.
+    It completes commands and options, and asks the node for job ids, pools, nodes and tags. Where no node answers
+    within 0.15 s it is silent; over a slow line, give it more in MEESEEKS_COMPLETE_WITHIN.
     """  # noqa: D301 - click looks for the character itself
     click.echo(_SCRIPTS[shell], nl=False)
     return OK

@@ -64,7 +64,9 @@ def _show(page: str) -> None:
         return
     from rich.console import Console
     from rich.markdown import Markdown
+    from rich.theme import Theme
 
-    console = Console(highlight=False)
+    # Not the usual black behind code, which is hard to read where the terminal is light.
+    console = Console(highlight=False, theme=Theme({"markdown.code": "bold cyan", "markdown.code_block": "cyan"}))
     console.width = min(console.width, 100)  # longer lines are hard to read
-    console.print(Markdown(page))
+    console.print(Markdown(page, code_theme="ansi_dark"))

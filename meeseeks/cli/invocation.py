@@ -40,9 +40,13 @@ class Invocation:
         NodeUnreachable at once where nothing listens: a Client would wait for the node's restart until its timeout,
         which is right for a service and not for a person. `more` are options of the Client.
         """
+        import logging
+
         from meeseeks import Client
         from meeseeks.client.settings import DEFAULT_PORT, parse_environment
 
+        # What the Client logs is told by its errors as well: without a handler Python would print it besides.
+        logging.getLogger("meeseeks").addHandler(logging.StreamHandler() if self.debug else logging.NullHandler())
         found = parse_environment(os.environ.get("MEESEEKS_CONF", ""))
         options = {key: found[key] for key in _CLIENT_KEYS if key in found}
         if self.address is not None:

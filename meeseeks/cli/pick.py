@@ -10,7 +10,7 @@ from .words import Selection
 if TYPE_CHECKING:
     from meeseeks import Client
 
-__all__ = ["infos_of", "warn_missing"]
+__all__ = ["infos_of", "warn_missing", "warn_stuck"]
 
 _NAMED = 5
 """Ids that are not there, and are named."""
@@ -40,3 +40,12 @@ def warn_missing(chosen: Selection, found: dict[str, Any], then: str = "") -> bo
     if not found and not chosen.ids:
         warn(f"no job matches {chosen}")
     return bool(missing)
+
+
+def warn_stuck(submitted: dict[str, dict[str, Any]]) -> None:
+    """Say in a line on stderr that a new job waits for a pool that is nowhere: often its name is misspelt."""
+    for jid, info in submitted.items():
+        reason = info.get("reason") or ""
+        if reason.startswith("no online node has pool"):
+            warn(f"job {jid} waits: {reason}; 'mks pools' shows those that are there, 'mks kill {jid}' takes it back")
+            return

@@ -22,6 +22,7 @@ from .exits import BROKEN_PIPE, FAILED, SIGNAL_BASE, UNREACHABLE
 from .invocation import Invocation, client_options
 from .jobspec import JobCommand, job_options, jobspec
 from .output import warn
+from .pick import warn_stuck
 
 if TYPE_CHECKING:
     from meeseeks import Client
@@ -69,7 +70,7 @@ def run_command(call: Invocation, /, where: str, command: list[str], local: bool
     with _Signals(spec["id"]) as signals, _client(call, spec, local=local) as client:
         if options["jid"] is not None and client.query([spec["id"]]):
             raise InvalidRequest(f"there is a job {spec['id']!r} already: give another --id")
-        client.submit(**spec)
+        warn_stuck(client.submit(**spec))
         return _show(call, client, spec, signals)
 
 

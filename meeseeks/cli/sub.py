@@ -12,6 +12,7 @@ from .exits import OK
 from .invocation import Invocation, client_options, json_option
 from .jobspec import FROM_STDIN, JobCommand, job_options, jobspec
 from .output import Listing, Printer
+from .pick import warn_stuck
 from .views import masked
 
 __all__ = ["sub_command"]
@@ -53,6 +54,7 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
     specs = _specs(where, command, options)
     with call.client() as client:
         submitted = submit_all(client, specs)
+        warn_stuck(submitted)
         printer = call.printer()
         if not (wait and call.json):
             _show(printer, submitted)

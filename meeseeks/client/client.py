@@ -199,7 +199,7 @@ class Client:
         """
         result = {}
         for kind, payload in requests_meant(request).items():
-            repeat = Repeat.NEVER if kind in ("submit", "submit_many", "config") else Repeat.ANYWHERE
+            repeat = Repeat.NEVER if kind in ("submit", "submit_many", "config", "adopt") else Repeat.ANYWHERE
             result[kind] = self._channel.call(kind, payload, repeat=repeat)
         return result
 

@@ -30,7 +30,8 @@ def shell_environment(jobs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bin")
     (folder / "mks").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
     (folder / "mks").chmod(0o755)
-    return {**environment(jobs), "PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), "PS1": "> "}
+    patient = {"MEESEEKS_COMPLETE_WITHIN": "5"}  # seconds: other tests run beside these
+    return {**environment(jobs), **patient, "PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), "PS1": "> "}
 
 
 def asked(env, *words, shell="zsh", **more):
@@ -99,7 +100,7 @@ def test_what_the_shell_knows_best_is_left_to_it(shell_environment, words, kinds
 def test_it_is_silent_and_quick_where_no_node_answers(shell_environment, words):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         for port in (mute.getsockname()[1], 1):
-            env = {**shell_environment, "MEESEEKS_CONF": f"port={port}"}
+            env = {**shell_environment, "MEESEEKS_CONF": f"port={port}", "MEESEEKS_COMPLETE_WITHIN": ""}
             assert all("=" in line[1] for line in asked(env, *words))
 
 
@@ -114,9 +115,9 @@ def test_it_is_silent_where_we_are_not_let_in(shell_environment, tmp_path):
 @pytest.mark.parametrize("words", [["get", "app"], ["ls", "tag="], ["sub", "p@"], ["ls", "--"]], ids=" ".join)
 def test_it_takes_less_than_a_person_notices(shell_environment, words):
     best = float("inf")
-    for _ in range(8):  # the best of several: other tests run beside this one
+    for _ in range(25):  # the best of several: other tests run beside this one
         begun = time.perf_counter()
-        assert asked(shell_environment, *words)
+        assert asked({**shell_environment, "MEESEEKS_COMPLETE_WITHIN": "1"}, *words)
         best = min(best, time.perf_counter() - begun)
         if best < WITHIN_S:
             return

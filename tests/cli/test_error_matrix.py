@@ -115,6 +115,23 @@ def test_an_unknown_job_is_1(mks, name):
     is_told(mks(*with_change(name, "no-such-job")), 1, "'no-such-job'", "mks ls")
 
 
+def test_an_unknown_pool_is_taken_and_told(mks):
+    """It may come yet, and a new job may wait for it: so the id, exit code 0, and why it does not start."""
+    answer = mks("sub", "--id", "stuck", "nosuch", "--", "true")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (0, "stuck\n", 1)
+    assert "no online node has pool 'nosuch'" in answer.err
+    assert "'mks pools' shows" in answer.err
+    assert mks("kill", "stuck").code == 0
+
+
+def test_run_says_that_its_pool_is_nowhere(nodes):
+    words = ["run", "--id", "stuck-run", "nosuch", "--", "true"]
+    with subprocess.Popen([*COMMAND, *words], env=environment(nodes[0]), stderr=subprocess.PIPE, text=True) as running:
+        assert "no online node has pool 'nosuch'" in running.stderr.readline()
+        running.terminate()
+        assert running.wait(TIMEOUT) == 143
+
+
 @pytest.mark.parametrize("name", OF_FILTERS)
 @pytest.mark.parametrize(("word", "said"), [("colour=red", "colour"), ("=x", "key=value"), ("state=", "key=value")])
 def test_a_bad_filter_is_2(mks, name, word, said):

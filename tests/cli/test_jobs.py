@@ -93,8 +93,8 @@ def test_get_shows_output_of_any_length_from_another_node(good):
     assert shown["stdout_data"].startswith("0123456789\\n0123")
 
 
-def test_get_says_why_a_job_waits(good):
-    good("sub", "--id", "stuck", "nosuchpool", "--", "true")
+def test_get_says_why_a_job_waits(good, mks):
+    assert mks("sub", "--id", "stuck", "nosuchpool", "--", "true").code == 0
     shown = dict(good("get", "stuck").lines)
     assert shown["state"] == "new"
     assert shown["reason"] == "no online node has pool 'nosuchpool' (pools are: p, q)"

@@ -1,0 +1,30 @@
+"""`mks adopt`: the jobs of a submit node that is gone."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import call
+from tests.support.wait import wait_until
+
+
+def test_adopt_takes_over_the_jobs_of_a_dead_node_and_says_which(mesh_of):
+    a, dead = mesh_of(2, **{"state.timeout": 2, "state.lost_after": 6, "heartbeat": 0.3})
+    assert call(dead, "sub", "--id", "line", "later", "--", "true").code == 0
+    wait_until(lambda: call(a, "ls", "id=line").out, 20, "a to hear of the job")
+    refused = call(a, "adopt", "b")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "may be alive" in refused.err
+    dead.kill()
+    wait_until(lambda: not call(a, "nodes", "--json").json["b"]["online"], 20, "b is offline")
+    adopted = call(a, "adopt", "b")
+    assert (adopted.code, adopted.err) == (0, "")
+    assert adopted.out == "adopted 1 job of node b\nline\n"
+    assert call(a, "conf", "pools.later.slots=1").code == 0
+    assert call(a, "wait", "line", "--timeout", "20").code == 0
+    again = call(a, "adopt", "--json", "b")
+    assert (again.code, again.json) == (0, {})
+
+
+def test_adopt_of_a_node_that_nobody_knows_is_told(mks):
+    answer = mks("adopt", "nosuch")
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert "nosuch" in answer.err
