@@ -173,7 +173,7 @@ class Owner:
             if name != record.spec.pool:
                 pool.ready.pop(jid, None)
         pool = self.pools[record.spec.pool]
-        if not self.starter.is_lined_up(jid, pool):
+        if not self.starter.is_lined_up(record, pool):
             pool.line_up(jid, self.ledger.now)
 
     def _drop_tasks(self, jid: str, why: str, *, only_waiting: bool = False) -> bool:

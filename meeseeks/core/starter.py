@@ -31,9 +31,10 @@ class Starter:
         self.orders = orders
         self._parked: dict[str, dict[str, None]] = {}  # lessor -> claimed jobs that wait for a lease of it
 
-    def is_lined_up(self, jid: str, pool: Pool) -> bool:
-        """Whether the job waits for a slot of this pool, or for a lease."""
-        return jid in pool.ready or any(jid in parked for parked in self._parked.values())
+    def is_lined_up(self, record: Record, pool: Pool) -> bool:
+        """Whether the job waits for a slot of this pool, or for a lease of the node that has assigned it now."""
+        jid = record.spec.id
+        return jid in pool.ready or jid in self._parked.get(record.status.epoch[1], ())
 
     def forget(self, jid: str) -> None:
         """The job is not ours any more, or is not to be started now."""

@@ -121,3 +121,13 @@ def test_what_the_dead_node_had_leased_to_itself_may_live_there_and_is_given_to_
     adopt(desk)
     desk.wait(100.0)
     assert (desk.info("j")["state"], desk.info("j")["error"]) == ("failed", "node s lost")
+
+
+def test_what_comes_back_under_another_lessor_does_not_wait_for_the_lease_of_the_first() -> None:
+    """Found by the simulator, seed 2004528: between two looks it was given back, adopted, and assigned here again."""
+    desk = widow(job_of_s(retries=1, node="a"))
+    desk.meet("b")
+    spec = msgspec.structs.replace(desk.record("j").spec, lamport=2, writer="b", submit_node="b", adoptions=1)
+    desk.hear("b", [Record(spec, msgspec.structs.replace(desk.record("j").status, epoch=(2, "b"), rev=0, active=False))])
+    desk.hear("b")
+    assert [start.lessor for start in desk.starts()] == ["b"]
