@@ -135,6 +135,10 @@ class Executor:
             self._end(task, min(grace, task.order.grace), "executor stopped")
         self._signal()
 
+    def close(self) -> None:
+        """Leave nothing behind but what the node may still ask for."""
+        self._spool.clear()
+
     def kill_strays(self) -> bool:
         """Kill whatever still descends from us. False if there was nothing."""
         self._family.reap()

@@ -76,8 +76,7 @@ class Family:
             self._has_ended = True
             task = self._leaders.pop(pid, None)
             if task is not None:
-                assert task.leader is not None
-                task.rc = task.leader.returncode = os.waitstatus_to_exitcode(status)
+                task.rc = os.waitstatus_to_exitcode(status)
                 self._ended.append(task)
 
     def left_of(self, tasks: Collection[Task], seen: set[tuple[int, int]]) -> tuple[set[Task], bool]:

@@ -27,7 +27,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from meeseeks.core.effects import Adopted, Event
+from meeseeks.core.effects import Ack, Adopted, Event
 from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec, messages, sockets
 from meeseeks.wire.messages import Fed, Order
@@ -73,6 +73,7 @@ class ExecutorHandle:
         self._process: subprocess.Popen[bytes] | None = None
         self._fed: list[Fed] = []
         self._backlog: list[Order] = []
+        self._is_urgent = False
         self._is_adopted = False
         found = holder_of(self._folder) if outlive else None
         if found is not None:
@@ -92,9 +93,14 @@ class ExecutorHandle:
         return self._is_adopted
 
     def send(self, orders: Sequence[Order]) -> None:
-        """Have the executor do this, in this order. What can't be sent now is sent with a later `send` or `receive`."""
+        """Have the executor do this, in this order. What can't be sent now is sent with a later `send` or `receive`.
+
+        Acks alone can wait: they go with the next order, or with `flush`, which is to be called a few times a second.
+        """
         self._backlog.extend(orders)
-        self.flush()
+        self._is_urgent = self._is_urgent or not all(isinstance(order, Ack) for order in orders)
+        if self._is_urgent:
+            self.flush()
 
     def flush(self) -> bool:
         """Send what had to wait; False if some of it still has to."""
@@ -103,6 +109,7 @@ class ExecutorHandle:
                 if not sockets.send_nowait(self.socket, [frame]):
                     break
                 del self._backlog[:sent]
+        self._is_urgent = self._is_urgent and bool(self._backlog)
         return not self._backlog
 
     def receive(self) -> list[Event]:
@@ -114,7 +121,8 @@ class ExecutorHandle:
                     events.extend(self._for_the_core(codec.decode_events(frame)))
                 except ProtocolError as error:
                     log.warning("events of the executor that can't be read were dropped: %s", error)
-        self.flush()
+        if self._is_urgent:
+            self.flush()
         return events
 
     def take_fed(self) -> list[Fed]:
@@ -163,6 +171,7 @@ class ExecutorHandle:
         Tasks get their grace, 5 s at most. An executor that is not gone after `timeout` seconds is killed, and what it
         leaves behind as well.
         """
+        self.flush()
         self._signal(signal.SIGTERM)
         events = self._receive_until_dead(timeout)
         if not self.died():
@@ -176,6 +185,7 @@ class ExecutorHandle:
 
     def detach(self) -> None:
         """Leave the executor and its tasks to the next handle with this folder (or, without `outlive`, end them)."""
+        self.flush()
         os.close(self.pidfd)
         if self._process is not None:
             self._process.returncode = 0  # it is not waited for here: it lives on

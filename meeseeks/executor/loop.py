@@ -14,9 +14,10 @@ import signal
 import time
 from pathlib import Path
 
+from meeseeks.core.effects import Started
 from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec, sockets
-from meeseeks.wire.messages import Order
+from meeseeks.wire.messages import Event, Order
 
 from .ends import Ends
 from .executor import Executor
@@ -27,6 +28,7 @@ __all__ = ["Loop"]
 _STOP_S = 9.0
 """How long a stop may take, SIGKILL to strays included: whoever stops a node waits for ten seconds."""
 _RETRY_S = 0.05
+_STARTS_WAIT_S = 0.002
 _KEEP_AGAIN_S = 2.0
 _LINGER_MS = 500
 
@@ -46,7 +48,7 @@ class Loop:
         self._executor = executor
         self._ends = ends
         self._linger_s = linger_s
-        self._leave_at = math.inf
+        self._leave_at = self._tell_at = math.inf
         self._line = sockets.ipc_dialer(socket_path)
         self._monitor = sockets.monitor(self._line)
         self._parent = _watch(parent)
@@ -126,8 +128,9 @@ class Loop:
 
     def _timeout_ms(self) -> int | None:
         at = self._executor.next_at()
-        if self._executor.events:  # they could not be sent
-            at = min(time.monotonic() + _RETRY_S, math.inf if at is None else at)
+        if self._executor.events:  # they could not be sent, or wait for a moment
+            again_at = min(time.monotonic() + _RETRY_S, self._tell_at)
+            at = again_at if at is None else min(again_at, at)
         if self._leave_at < math.inf:
             at = min(self._leave_at, math.inf if at is None else at)
         if self._executor.is_stopping:
@@ -165,10 +168,28 @@ class Loop:
     def _tell(self) -> None:
         """What could not be sent is told again with the next turn."""
         events = self._executor.events
+        if self._may_wait(events):
+            return
         for sent, frame in frames(events):
             if not sockets.send_nowait(self._line, [frame]):
                 return
             del events[:sent]
+
+    def _may_wait(self, events: list[Event]) -> bool:
+        """Whether there are starts only, of this moment.
+
+        The start of a job that is over at once is told together with its end: one turn of the node instead of two.
+        """
+        if not events or not all(isinstance(event, Started) for event in events):
+            self._tell_at = math.inf
+            return False
+        now = time.monotonic()
+        if self._tell_at == math.inf:
+            self._tell_at = now + _STARTS_WAIT_S
+        if now < self._tell_at:
+            return True
+        self._tell_at = math.inf
+        return False
 
     def _close(self) -> None:
         deadline = time.monotonic() + 1.0
@@ -177,7 +198,9 @@ class Loop:
                 log.error("some processes of tasks don't end")
                 break
             time.sleep(0.005)
+        self._tell_at = 0.0
         self._tell()
+        self._executor.close()
         if self._ends is not None:
             self._ends.keep(list(self._executor.ends))  # our node may have died before it has stored them
         sockets.close(self._line, 0 if self._has_lost_node else _LINGER_MS)

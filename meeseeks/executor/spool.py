@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import zlib
 from collections.abc import Iterable
 from functools import lru_cache
@@ -22,6 +23,7 @@ __all__ = ["STREAMS", "Spool"]
 STREAMS = ("stdout", "stderr")
 
 _NAME_MAX = 90  # of a part of a file name: two parts and three numbers stay below the 255 bytes of a file system
+_SPARE_MAX = 64
 _ENDINGS = {"stdout": ".out", "stderr": ".err"}
 # O_APPEND: a job that opens /dev/stdout once more must not write over what it has written already.
 _CAPTURE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -33,6 +35,8 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._root = os.fspath(folder)
+        self._spare: list[str] = []
+        """Files that nobody needs any more: to rename one costs a third of deleting it and making another."""
 
     def paths(self, key: TaskKey) -> tuple[Path, Path]:
         """Where the task's stdout and stderr are captured."""
@@ -61,6 +65,8 @@ class Spool:
     def create(self, key: TaskKey, stream: str) -> int:
         """A file descriptor to capture into. OSError where the disk won't have it."""
         path = self._path(key, stream)
+        if self._spare and (fd := self._reuse(self._spare.pop(), path)) is not None:
+            return fd
         try:
             return os.open(path, _CAPTURE, 0o600)
         except FileNotFoundError:
@@ -68,13 +74,38 @@ class Spool:
             Path(path).parent.mkdir(exist_ok=True, mode=0o700)
             return os.open(path, _CAPTURE, 0o600)
 
+    def _reuse(self, spare: str, path: str) -> int | None:
+        """A spare file under another name, emptied; None where it can't be had, or is not as we made it."""
+        try:
+            os.rename(spare, path)  # noqa: PTH104 - twice a start: a Path costs more than the call
+            fd = os.open(path, _CAPTURE, 0o600)
+        except OSError:  # it was deleted meanwhile, or its new folder is missing
+            Path(spare).unlink(missing_ok=True)
+            return None
+        found = os.fstat(fd)
+        if (found.st_uid, stat.S_IMODE(found.st_mode), found.st_nlink) == (os.geteuid(), 0o600, 1):
+            return fd
+        os.close(fd)  # its job ran as another user, or played with it
+        os.unlink(path)  # noqa: PTH108
+        return None
+
     def discard(self, key: TaskKey) -> None:
-        """Delete what one task wrote."""
+        """Give up what one task wrote, of which nothing lives."""
         for stream in STREAMS:
+            path = self._path(key, stream)
+            if len(self._spare) < _SPARE_MAX:
+                self._spare.append(path)
+                continue
             try:
-                os.unlink(self._path(key, stream))  # noqa: PTH108 - twice an exit: a Path costs more than the call
+                os.unlink(path)  # noqa: PTH108 - twice an exit: a Path costs more than the call
             except FileNotFoundError:
                 continue  # this stream went elsewhere
+
+    def clear(self) -> None:
+        """Delete the spare files."""
+        for path in self._spare:
+            Path(path).unlink(missing_ok=True)
+        self._spare.clear()
 
     def discard_earlier(self, key: TaskKey) -> None:
         """Delete what earlier tasks of this job wrote: only the last run's output is kept."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import subprocess
 from dataclasses import dataclass, field
 
 from meeseeks.core.effects import Start
@@ -31,7 +30,8 @@ class Task:
     mark: str
     """Unique on this machine, and in the environment of all its processes."""
     stage: Stage = Stage.WAITING
-    leader: subprocess.Popen[bytes] | None = None
+    leader: int | None = None
+    """Its process id."""
     start_ts: float | None = None
     rc: int | None = None
     """What the leader ended with; None while it lives."""
@@ -50,7 +50,7 @@ class Task:
     def pid(self) -> int:
         """The leader's process id, which is its session's and its process group's as well."""
         assert self.leader is not None
-        return self.leader.pid
+        return self.leader
 
     @property
     def is_leaderless(self) -> bool:

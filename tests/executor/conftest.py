@@ -66,6 +66,7 @@ class FakeNode:
 
     def ack(self, key: TaskKey) -> None:
         self.send(Ack(key))
+        self.handle.flush()
 
     def run(self, *args: str, **rest: Any) -> Exited:
         """Start a task of a job of its own, and wait for its end."""

@@ -111,9 +111,24 @@ def test_small_output_travels_and_large_stays(node, size, inline):
     assert spool.read(key, "stdout", size - 10, 100) == (bytes(10), size)
     node.ack(key)
     node.run("true")  # the ack was obeyed before
-    assert [path.exists() for path in spool.paths(key)] == [not inline] * 2
+    if not inline:
+        assert all(path.exists() for path in spool.paths(key))
     spool.forget("big")
     assert not any(path.exists() for path in spool.paths(key))
+
+
+def test_a_file_that_is_used_again_has_nothing_of_its_first_job(node):
+    for text in ("a long first text", "b"):
+        key = node.start(text[0], "sh", "-c", f"echo {text}; echo {text} >&2")
+        end = node.exited(key)
+        assert (end.stdout_data, end.stderr_data) == (f"{text}\n".encode(),) * 2
+        node.ack(key)
+    kept = node.handle.spool.folder / "kept"
+    key = node.start("c", "sh", "-c", f"chmod 0644 /proc/self/fd/1; ln $(readlink /proc/self/fd/2) {kept}")
+    assert node.exited(key).rc == 0
+    node.ack(key)
+    assert node.run("echo", "d").stdout_data == b"d\n"
+    assert kept.read_bytes() == b""
 
 
 def test_both_streams_may_be_large(node):
@@ -208,10 +223,10 @@ print(json.dumps({
     "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
     "ignored": [s for s in (13, 15, 2, 17) if signal.getsignal(s) == signal.SIG_IGN and s != 13],
     "sid": os.getsid(0) == os.getpid(), "pgid": os.getpgid(0) == os.getpid(),
-    "pipe": int(open("/proc/self/status").read().split("SigIgn:")[1].split()[0], 16),
+    "pipe": int(open("/proc/self/status").read().split("SigIgn:")[1].split()[0], 16) & 0x7fffffff,
 }))
 """
-    # Python itself ignores SIGPIPE and SIGXFSZ: bits 12 and 24.
+    # Python itself ignores SIGPIPE and SIGXFSZ: bits 12 and 24. 32 and 33 are glibc's own: its posix_spawn ignores them.
     found = json.loads(node.run(sys.executable, "-c", script).stdout_data)
     assert found == {
         "fds": [0, 1, 2],
@@ -221,7 +236,8 @@ print(json.dumps({
         "pgid": True,
         "pipe": 1 << 12 | 1 << 24,
     }
-    assert b"0000000000000000" in node.run("grep", "SigIgn", "/proc/self/status").stdout_data
+    _, mask = node.run("grep", "SigIgn", "/proc/self/status").stdout_data.split()
+    assert int(mask, 16) & 0x7FFFFFFF == 0
 
 
 def test_a_start_that_is_told_twice_runs_once(node, tmp_path):
@@ -279,4 +295,7 @@ def test_a_thousand_short_tasks(node):
     for key in keys:
         assert node.exited(key, 60).rc == 0
         node.ack(key)
-    wait_until(lambda: not list(node.handle.spool.folder.glob("*/*")), describe="an empty spool")
+    spool = node.handle.spool.folder
+    wait_until(lambda: len(list(spool.glob("*/*"))) <= 64, describe="a spool with no more than some spare files")
+    node.handle.stop()
+    assert not list(spool.glob("*/*"))

@@ -128,6 +128,8 @@ def test_what_comes_back_under_another_lessor_does_not_wait_for_the_lease_of_the
     desk = widow(job_of_s(retries=1, node="a"))
     desk.meet("b")
     spec = msgspec.structs.replace(desk.record("j").spec, lamport=2, writer="b", submit_node="b", adoptions=1)
-    desk.hear("b", [Record(spec, msgspec.structs.replace(desk.record("j").status, epoch=(2, "b"), rev=0, active=False))])
+    desk.hear(
+        "b", [Record(spec, msgspec.structs.replace(desk.record("j").status, epoch=(2, "b"), rev=0, active=False))]
+    )
     desk.hear("b")
     assert [start.lessor for start in desk.starts()] == ["b"]
