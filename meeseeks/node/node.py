@@ -39,8 +39,8 @@ __all__ = ["Asker", "Node"]
 log = logging.getLogger(__name__)
 
 _STOP_WITHIN = 8.0
-_DRAIN_MAX = 5000
-"""Messages read from one socket in one turn: so that a flood does not keep the others waiting."""
+_READ_WITHIN = 0.02
+"""Seconds for the requests of one turn: so that a flood does not keep the others waiting."""
 _LAST_WORDS_MS = 1000
 _EXECUTOR_PAUSE = 2.0
 
@@ -292,9 +292,9 @@ class Node:
         self.state.wanted_topics = set()
 
     def _read_requests(self) -> None:
-        first = len(self.replies)
+        first, until = len(self.replies), time.monotonic() + _READ_WITHIN
         self._durability.watch(self.state)
-        for _ in range(_DRAIN_MAX):
+        while time.monotonic() < until:
             received = sockets.receive_request(self._router)
             if received is None:
                 break

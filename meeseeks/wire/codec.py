@@ -63,9 +63,7 @@ def decode_request(frame: bytes) -> Request:
         raise BadRequest("`request` is a map with exactly one entry, {type: data}", request_id)
     kind = next(iter(body))
     if kind not in REQUEST_TYPES:
-        raise BadRequest(
-            f"request type {_short(kind)} is not known; known are {', '.join(REQUEST_TYPES)}", request_id
-        )
+        raise BadRequest(f"request type {_short(kind)} is not known; known are {', '.join(REQUEST_TYPES)}", request_id)
     return Request(id=request_id, request=body)
 
 
