@@ -60,8 +60,7 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     with contextlib.suppress(OSError):  # a full disk, or nobody who reads it: no reason not to be there
         print(f"ready {config.name} {config.listen.address}:{node.port} pub {node.pub_port}", flush=True)
     log.info("node %s listens on %s:%d (pub %d)", config.name, config.listen.address, node.port, node.pub_port)
-    node.run(wakeup_fd, should_stop, should_leave)
-    if node.has_left:
+    if node.run(wakeup_fd, should_stop, should_leave):
         _start_again(config, node, stop)
     if not stop and node.refused is not None:
         print(f"mks node: {node.refused}", file=sys.stderr)

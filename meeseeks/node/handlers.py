@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from meeseeks.errors import InvalidRequest
 from meeseeks.wire import codec
-from meeseeks.wire.messages import SYNC_BATCH, FollowWanted, Hello, InputPiece, OutputWanted, SyncRequest
+from meeseeks.wire.messages import (
+    SUBMITS_MAX,
+    SYNC_BATCH,
+    FollowWanted,
+    Hello,
+    InputPiece,
+    OutputWanted,
+    SyncRequest,
+)
 
 if TYPE_CHECKING:
     from .node import Asker, Node
@@ -26,6 +34,10 @@ def _submit(node: Node, data: Any, asker: Asker) -> Any:
 
 
 def _submit_many(node: Node, data: Any, asker: Asker) -> Any:
+    if isinstance(data, list) and len(data) > SUBMITS_MAX:
+        raise InvalidRequest(
+            f"submit_many takes up to {SUBMITS_MAX} jobspecs a request, not {len(data)}: send them in parts"
+        )
     return node.state.requests.submit_many(data)
 
 

@@ -39,8 +39,8 @@ __all__ = ["Asker", "Node"]
 log = logging.getLogger(__name__)
 
 _STOP_WITHIN = 8.0
-_DRAIN_MAX = 5000
-"""Messages read from one socket in one turn: so that a flood does not keep the others waiting."""
+_READ_WITHIN = 0.02
+"""Seconds for the requests of one turn: so that a flood does not keep the others waiting."""
 _LAST_WORDS_MS = 1000
 _EXECUTOR_PAUSE = 2.0
 
@@ -71,7 +71,6 @@ class Node:
         self.config = config
         self.name = config.name
         self.replies: list[tuple[list[bytes], Reply]] = []
-        self.has_left = False  # whether `run` returned for the program that comes next
         self._stop_at: float | None = None
         self._config_jobs: list[Event] = []
         self._executor_lives = True
@@ -119,8 +118,8 @@ class Node:
 
     # --- life
 
-    def run(self, wakeup_fd: int, should_stop: Callable[[], bool], should_leave: Callable[[], bool]) -> None:
-        """Go round until one of them says so; `wakeup_fd` becomes readable when they should be asked.
+    def run(self, wakeup_fd: int, should_stop: Callable[[], bool], should_leave: Callable[[], bool]) -> bool:
+        """Go round until one of them says so; `wakeup_fd` becomes readable when they should be asked. True: it left.
 
         A stop ends the jobs; after `should_leave` they go on, for the node that is started next on this state folder.
         """
@@ -141,9 +140,10 @@ class Node:
                 self.state.stop()
             if self._stop_at is None and should_leave():
                 self._leave()
-                return
+                return True
             self._turn(ready)
         self.close()
+        return False
 
     @property
     def refused(self) -> str | None:
@@ -153,16 +153,15 @@ class Node:
     def close(self) -> None:
         """End the executor, tell how its last jobs ended, and close everything."""
         if self._durability.trouble is not None and self.state.is_idle and self._executor_lives:
-            self._executor.detach()  # it keeps for the next start what could not be stored
-        else:
-            self._executor_lives = False
-            self._turn({}, self._executor.stop(timeout=1.0))
+            self._leave()  # the executor keeps for the next start what could not be stored
+            return
+        self._executor_lives = False
+        self._turn({}, self._executor.stop(timeout=1.0))
         self._close()
 
     def _leave(self) -> None:
         """Close everything but the executor: the node that comes next with this state folder takes its jobs over."""
-        log.info("leaving: jobs go on, for the next program of this node")
-        self.has_left = True
+        log.info("leaving: the executor goes on, for the next start of this node")
         self._executor.detach()
         self._close()
 
@@ -182,8 +181,8 @@ class Node:
         if self._stop_at is None:
             return False
         # Until the executor has said what it has, nobody knows what there is to end.
-        knows_all = self._executor.is_ready or not self._executor_lives
-        return (self.state.is_idle and knows_all) or time.monotonic() > self._stop_at
+        is_known = self._executor.is_ready or not self._executor_lives
+        return (is_known and self.state.is_idle) or time.monotonic() > self._stop_at
 
     # --- a turn
 
@@ -296,9 +295,9 @@ class Node:
         self.state.wanted_topics = set()
 
     def _read_requests(self) -> None:
-        first = len(self.replies)
+        first, until = len(self.replies), time.monotonic() + _READ_WITHIN
         self._durability.watch(self.state)
-        for _ in range(_DRAIN_MAX):
+        while time.monotonic() < until:
             received = sockets.receive_request(self._router)
             if received is None:
                 break

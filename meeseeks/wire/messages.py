@@ -44,6 +44,7 @@ __all__ = [
     "OWN",
     "PROTOCOL_VERSION",
     "REQUEST_TYPES",
+    "SUBMITS_MAX",
     "SYNC_BATCH",
     "ErrorInfo",
     "Event",
@@ -72,6 +73,8 @@ MAX_INPUT_BYTES = 1024 * 1024
 """Bytes of stdin in one request."""
 SYNC_BATCH = 2000
 """How many records one Snapshot has at most."""
+SUBMITS_MAX = 2000
+"""How many jobspecs one `submit_many` has at most: a turn stores and answers it as a whole, some 50 us a job."""
 REQUEST_TYPES = (
     "submit",
     "submit_many",

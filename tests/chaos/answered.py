@@ -1,4 +1,7 @@
-"""Submit, be answered, `kill -9`, start again: is it there? As often as is wished, on one real node with a store."""
+"""Submit, be answered, `kill -9`, start again: is it there? As often as is wished, on one real node with a store.
+
+Or a power cut instead (`power`): then what was not forced to the disk is gone as well.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,29 @@ from pathlib import Path
 from meeseeks import Client
 from tests.support.nodes import NodeProcess
 
+from .power import Power
+
 __all__ = ["answered_and_killed"]
 
-_CONFIG = {"pools.p.hold": True, "state.sync": "acks"}
 _SAY_EVERY = 100
 
 
-def answered_and_killed(folder: Path, count: int, seed: int, say: Callable[[str], None]) -> list[str]:
+def answered_and_killed(
+    folder: Path, count: int, seed: int, say: Callable[[str], None], *, sync: str = "acks", library: Path | None = None
+) -> list[str]:
     """Do it so many times; what is wrong with what was answered, in words.
 
     Most rounds submit a job; some submit several at once, change one of an earlier round, or kill it. The node is
-    killed as soon as the answer is there. The seed decides what is asked for.
+    killed as soon as the answer is there. The seed decides what is asked for. With a `library` of `power` it is not
+    only the node that ends.
     """
     dice = random.Random(seed)
     wanted: dict[str, tuple[str, list[str]]] = {}
     """What was answered: state and tags of each job."""
     wrong: list[str] = []
-    node = NodeProcess(folder, "a", _CONFIG).start()
+    power = Power(library, folder / "a" / "state") if library is not None else None
+    environment = power.environment if power is not None else None
+    node = NodeProcess(folder, "a", {"pools.p.hold": True, "state.sync": sync}, environment=environment).start()
     slowest_s = 0.0
     try:
         for number in range(1, count + 1):
@@ -36,6 +45,9 @@ def answered_and_killed(folder: Path, count: int, seed: int, say: Callable[[str]
                 wanted.update(_ask(client, dice, number, wanted))
                 os.kill(node.pid, signal.SIGKILL)
             node.kill()  # and reaped
+            if power is not None:
+                node.sweep()
+                power.cut()
             began = time.monotonic()
             node.restart()
             slowest_s = max(slowest_s, time.monotonic() - began)

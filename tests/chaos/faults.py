@@ -19,6 +19,7 @@ __all__ = ["KINDS", "Fault", "Plan", "Saboteur", "Trouble", "make_plan"]
 KINDS = {
     "kill-node": 3,
     "stop-node": 2,
+    "replace-node": 2,
     "kill-executor": 2,
     "stop-executor": 1,
     "crash": 1,
@@ -30,10 +31,11 @@ KINDS = {
     "disk-full": 1,
     "clock": 1,
 }
-"""How often each kind comes. `crash` kills a node and its executor at once; `mute` swallows all that a link carries."""
+"""How often each kind comes. `crash` kills a node and its executor at once; `mute` swallows all that a link carries;
+`replace-node` is SIGHUP, after which a node's program is another one, and its jobs go on."""
 
 _LINKS = ("cut", "mute", "one-way", "delay")
-_INSTANT = ("kill-executor", "clock")
+_INSTANT = ("replace-node", "kill-executor", "clock")
 _FIRST_AT = 1.0
 _REST_S = 1.5
 """How long a node that comes back is left alone, so that it is not down all the time."""
@@ -114,6 +116,7 @@ def _things(fault: Fault, names: Sequence[str]) -> list[str]:
     own = {
         "kill-node": ["node"],
         "stop-node": ["node"],
+        "replace-node": ["node"],
         "kill-executor": ["executor"],
         "stop-executor": ["executor"],
         "crash": ["node", "executor"],

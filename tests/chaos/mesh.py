@@ -63,7 +63,8 @@ class ChaosMesh:
             ports = _free_ports(len(self.names))
             self._proxy = stack.enter_context(Proxy(ports))
             self._workers = {name: ThreadPoolExecutor(1, f"chaos-{name}") for name in self.names}
-            for worker in self._workers.values():
+            self._watchers = ThreadPoolExecutor(len(self.names), "chaos-watchers")
+            for worker in (self._watchers, *self._workers.values()):
                 stack.callback(worker.shutdown)
             self._disk = Disk.mounted(self.folder / "disk", _DISK_MIB)
             if self._disk is not None:
@@ -118,12 +119,15 @@ class ChaosMesh:
         """Let a fault happen. Returns what mends it; None if what it is about is not there now."""
         self.look()
         name = fault.nodes[0]
-        if fault.kind in ("kill-node", "crash", "stop-node") and (name in self._down or not self.nodes[name].running):
+        if fault.kind in ("kill-node", "crash", "stop-node", "replace-node") and (
+            name in self._down or not self.nodes[name].running
+        ):
             return None
         breakers: dict[str, Callable[[Fault], Repair | None]] = {
             "kill-node": self._kill_node,
             "crash": self._crash,
             "stop-node": self._stop_node,
+            "replace-node": self._replace_node,
             "kill-executor": self._kill_executor,
             "stop-executor": self._stop_executor,
             "disk-full": self._fill_disk,
@@ -166,6 +170,21 @@ class ChaosMesh:
             done()
 
         return thaw
+
+    def _replace_node(self, fault: Fault) -> Repair | None:
+        node = self.nodes[fault.nodes[0]]
+        lives = node.lives
+        os.kill(node.pid, signal.SIGHUP)
+
+        def wait_until_back(done: Callable[[], None]) -> None:
+            def wait() -> None:
+                # It may be killed before it is up, or be frozen until that is repaired.
+                wait_until(lambda: not node.running or node.lives != lives, _REPAIR_S, node.report)
+                done()
+
+            self._repairs.append(self._watchers.submit(wait))
+
+        return wait_until_back
 
     def _kill_executor(self, fault: Fault) -> Repair | None:
         pids = self._executors(fault.nodes[0])

@@ -18,6 +18,7 @@ import pytest
 from tests.support.processes import is_running
 from tests.support.wait import wait_until
 
+from . import power
 from .answered import answered_and_killed
 from .campaign import Campaign, Options
 from .faults import KINDS, Fault, Saboteur, Trouble, make_plan
@@ -307,3 +308,13 @@ def test_what_was_answered_is_there_after_a_kill_right_after_the_answer(tmp_path
     said: list[str] = []
     assert answered_and_killed(tmp_path, 15, seed=8, say=said.append) == []
     assert "15 times" in said[-1]
+
+
+def test_what_was_answered_is_there_after_a_power_cut(tmp_path):
+    library = power.build(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    said: list[str] = []
+    assert answered_and_killed(tmp_path, 10, seed=8, say=said.append, library=library) == []
+    # And it would be noticed: `os` promises nothing about power cuts.
+    assert answered_and_killed(tmp_path / "os", 10, seed=8, say=said.append, sync="os", library=library)

@@ -226,7 +226,7 @@ print(json.dumps({
     "pipe": int(open("/proc/self/status").read().split("SigIgn:")[1].split()[0], 16) & 0x7fffffff,
 }))
 """
-    # Python itself ignores SIGPIPE and SIGXFSZ: bits 12 and 24. 32 and 33 are glibc's own: its posix_spawn ignores them.
+    # Python itself ignores SIGPIPE and SIGXFSZ: bits 12 and 24. Two more are glibc's own.
     found = json.loads(node.run(sys.executable, "-c", script).stdout_data)
     assert found == {
         "fds": [0, 1, 2],

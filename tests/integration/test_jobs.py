@@ -304,3 +304,11 @@ def test_the_executor_dies_and_its_jobs_with_it(client: Client, node: NodeProces
     info = ended(client, again)
     assert (info["state"], info["start_count"], info["fail_count"]) == ("done", 2, 1)
     wait_until(lambda: not alive(pid))
+
+
+def test_too_many_jobspecs_in_one_request_are_refused_and_none_is_taken(mesh_of):
+    (a,) = mesh_of(1)
+    with a.client() as client:
+        with pytest.raises(InvalidRequest, match=r"submit_many takes up to 2000 jobspecs a request, not 2001"):
+            client.request({"submit_many": [{"id": f"{i}", "pool": "p", "args": ["true"]} for i in range(2001)]})
+        assert client.ls() == []

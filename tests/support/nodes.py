@@ -1,7 +1,7 @@
 """Real nodes for tests: processes on free loopback ports, alone or as a mesh of a given shape.
 
-    with mesh(tmp_path, 3, shape="line", **{"pools.p.slots": 4}) as (a, b, c):
-        with c.client() as client: ...
+with mesh(tmp_path, 3, shape="line", **{"pools.p.slots": 4}) as (a, b, c):
+    with c.client() as client: ...
 """
 
 from __future__ import annotations
@@ -94,6 +94,12 @@ class NodeProcess:
     def stderr(self) -> str:
         """What the node of the last start has logged."""
         return self._path("stderr").read_text(errors="replace") if self._starts else ""
+
+    @property
+    def lives(self) -> tuple[int, int]:
+        """Changes once a new program of it is ready: by a start, or by SIGHUP."""
+        said = self._path("stdout").read_text() if self._starts else ""
+        return self._starts, said.count("ready ")
 
     def start(self) -> NodeProcess:
         """Start the daemon and wait for its ready line; if it dies instead, fail with what it said."""
