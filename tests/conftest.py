@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -19,6 +20,10 @@ from tests.support.wait import wait_until
 _LEAVE_S = 3.0
 """How long a process or thread that is on its way out may take."""
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control starts what is in the background so; and whatever we start would ignore Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two cores, and other tests beside this one: how long an example takes says nothing.
 hypothesis.settings.register_profile("suite", deadline=None)

@@ -61,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
         log.warning("killed %d processes that a dead executor had left", ended)
     journal = _once_there_is_room(lambda: Journal(folder / JOURNAL_NAME), is_wanted)
     ends = Ends(folder / ENDS_NAME) if options.outlive else None
-    executor = Executor(Spool(options.spool), journal, options.inline_output, ends.read() if ends is not None else ())
+    spool = Spool(options.spool)
+    spool.prepare()
+    executor = Executor(spool, journal, options.inline_output, ends.read() if ends is not None else ())
     Loop(executor, options.socket, options.parent, ends, options.linger).run()
     lock.release()
     return 0

@@ -41,6 +41,7 @@ class Durability:
         self._store: Store | None = None
         self.incarnation, self.boot = uuid.uuid4().hex, 0
         self._held: list[Order] = []
+        self._promised = range(0)  # the answers of this turn that wait for `settle`
         if config.state.sync != "memory":
             self._store = Store(folder.path / STORE_NAME, config.state.sync)
             self.incarnation, self.boot = self._store.incarnation, self._store.boot
@@ -88,14 +89,19 @@ class Durability:
         rows: list[Row] = [
             (state.table.seq_of(jid), record) for jid in watched if (record := state.table.get(jid)) is not None
         ]
+        asked = range(first, len(replies))
         if not rows or self._store.save_asked(rows, state.table.seq, state.ledger.now):
+            self._promised = asked
             return
         state.ledger.undo(watched)
-        error = ErrorInfo(RequestFailed.code, self._refusal())
-        for at in range(first, len(replies)):
-            envelope, reply = replies[at]
-            if reply.response is not None and not _TELLS.isdisjoint(reply.response):
-                replies[at] = envelope, Reply(id=reply.id, node=reply.node, error=error)
+        _refuse(replies, asked, _TELLS, self._refusal())
+
+    def settle(self, replies: list[Answer], now: float) -> None:
+        """The orders of the turn are out; its answers are not. Now force to the disk what they promise."""
+        promised, self._promised = self._promised, range(0)
+        if self._store is not None and not self._store.settle(now):
+            text = f"node {self._name!r} can't force jobs to the disk: {self._store.trouble}; "
+            _refuse(replies, promised, _STORED, f"{text}the request was carried out, but a power cut may undo it")
 
     # --- the rest of a turn
 
@@ -145,3 +151,11 @@ class Durability:
             f"node {self._name!r} can't store jobs: {self._store.trouble} ({self._store.path}); nothing was changed: "
             "ask another node, or again when that is mended"
         )
+
+
+def _refuse(replies: list[Answer], which: range, kinds: frozenset[str], text: str) -> None:
+    """Replace the answers of these kinds by an error."""
+    for at in which:
+        envelope, reply = replies[at]
+        if reply.response is not None and not kinds.isdisjoint(reply.response):
+            replies[at] = envelope, Reply(id=reply.id, node=reply.node, error=ErrorInfo(RequestFailed.code, text))

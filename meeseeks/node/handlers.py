@@ -21,7 +21,8 @@ from meeseeks.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from .node import Asker, Node
+    from .asker import Asker
+    from .node import Node
 
 __all__ = ["HANDLERS", "LATER"]
 

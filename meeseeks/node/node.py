@@ -19,12 +19,13 @@ from meeseeks.core.effects import ALL, OWN, Effects, Event, Exited, Start, Start
 from meeseeks.core.node_state import Endpoints, NodeState
 from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.record import jobinfo
-from meeseeks.errors import InvalidRequest, MeeseeksError, RequestFailed
+from meeseeks.errors import InvalidRequest, MeeseeksError
 from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.wire import codec, sockets
-from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Hello, Reply
+from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Hello, Reply
 
 from .access import Access
+from .asker import Asker, frame_of
 from .doors import Doors
 from .durability import Durability
 from .folder import StateFolder
@@ -34,7 +35,7 @@ from .line import Dialer
 from .peers import Peers
 from .streams import Streams
 
-__all__ = ["Asker", "Node"]
+__all__ = ["Node"]
 
 log = logging.getLogger(__name__)
 
@@ -43,25 +44,6 @@ _READ_WITHIN = 0.02
 """Seconds for the requests of one turn: so that a flood does not keep the others waiting."""
 _LAST_WORDS_MS = 1000
 _EXECUTOR_PAUSE = 2.0
-
-
-class Asker:
-    """Who sent a request, and how to answer it (once)."""
-
-    def __init__(self, envelope: list[bytes], request_id: int | str | None, kind: str, host: str, node: Node) -> None:
-        self._envelope = envelope
-        self._id = request_id
-        self._kind = kind
-        self._node = node
-        self.host = host
-
-    def answer(self, result: Any) -> None:
-        """Answer with a result, or with the error that an exception of ours stands for."""
-        if isinstance(result, MeeseeksError):
-            reply = Reply(id=self._id, node=self._node.name, error=ErrorInfo(result.code, str(result)))
-        else:
-            reply = Reply(id=self._id, node=self._node.name, response={self._kind: result})
-        self._node.replies.append((self._envelope, reply))
 
 
 class Node:
@@ -221,6 +203,7 @@ class Node:
             self._open_publisher(self.pub_port)
         self.streams.tick(now)
         self._durability.tick(now)
+        self._executor.flush()
         self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
         self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}
 
@@ -234,11 +217,12 @@ class Node:
         orders = self._durability.release([order for order in effects.orders if not self._is_config_order(order)])
         if orders and self._executor_lives:
             self._executor.send(orders)
+        self._durability.settle(self.replies, now)
         for update in effects.updates:
             self._broadcast(update)
         replies, self.replies = self.replies, []
         for envelope, reply in replies:
-            if not sockets.send_nowait(self._router, [*envelope, self._frame_of(reply)]):
+            if not sockets.send_nowait(self._router, [*envelope, frame_of(reply, self.name)]):
                 log.info("a reply could not be delivered: its asker is gone")
         for link in effects.links:
             self._peers.carry_out(link, now)
@@ -254,19 +238,6 @@ class Node:
             return
         if self._publisher is not None:
             sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
-
-    def _frame_of(self, reply: Reply) -> bytes:
-        try:
-            frame = codec.encode(reply)
-        except (OverflowError, TypeError, ValueError) as error:
-            # Of numbers that a mad peer has told: they must not end the node.
-            log.exception("the answer to a request can't be sent")
-            text = f"the answer can't be sent: {error}"
-            return codec.encode(Reply(id=reply.id, node=self.name, error=ErrorInfo(RequestFailed.code, text)))
-        if len(frame) <= MAX_MESSAGE_BYTES:
-            return frame
-        text = f"the answer has {len(frame)} bytes, more than the {MAX_MESSAGE_BYTES} of a message: ask for fewer jobs"
-        return codec.encode(Reply(id=reply.id, node=self.name, error=ErrorInfo(RequestFailed.code, text)))
 
     # --- sockets
 

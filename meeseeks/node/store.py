@@ -6,7 +6,9 @@ which format it has.
 
 What is forced to the disk is SQLite's `synchronous`, set anew for a commit where it differs: FULL forces the
 write-ahead log, and with it all earlier commits; NORMAL leaves that to the checkpoints, so that a power cut takes the
-last commits but never harms the file. The death of a process alone takes nothing of either.
+last commits but never harms the file. The death of a process alone takes nothing of either. With `acks` what a client
+is to be told of is committed unforced, and the log is forced (`settle`) just before the answer leaves: meanwhile the
+executor starts what was asked for. A commit of FULL does no more to the log than that.
 
 The store has the file to itself (`locking_mode` EXCLUSIVE): a reader could keep the log from being checkpointed, and it
 would grow without a bound.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sqlite3
 import time
 import uuid
@@ -90,6 +93,9 @@ class Store:
         self._retry_at = -math.inf
         self._unsynced_since: float | None = None
         self._forcing = True
+        self._owes = False
+        """Whether this turn's answers have to wait for `settle`."""
+        self._log_fd: int | None = None
         self._is_named = True  # on the disk
         try:
             self._open()
@@ -191,13 +197,21 @@ class Store:
         """How many jobs have changes that are not stored, for want of room."""
         return len(self._pending)
 
-    def save_asked(self, rows: Iterable[Row], seq: int, now: float) -> bool:
-        """Store what a client asked for, so that it may be told so. False: nothing of it is stored, or will be."""
+    def save_asked(self, asked: Iterable[Row], seq: int, now: float) -> bool:
+        """Store what a client asked for. False: nothing of it is stored, or will be. `settle` before it is told."""
         if self.trouble is not None:
             self.retry(now)
         if self.trouble is not None:
             return False
-        return self._commit({record.spec.id: (at, record) for at, record in rows}, seq, now, force=self._sync != "os")
+        rows: dict[str, Row | None] = {record.spec.id: (at, record) for at, record in asked}
+        if not self._commit(rows, seq, now, force=self._sync == "all"):
+            return False
+        self._owes = self._sync == "acks"
+        return True
+
+    def settle(self, now: float) -> bool:
+        """Force to the disk what `save_asked` has stored in this turn. False: it may be lost in a power cut."""
+        return not self._owes or self._force(now)
 
     def save(self, rows: Iterable[Row], gone: Iterable[str], seq: int, now: float) -> None:
         """Store what changed otherwise. What can't be stored now (`trouble`) is kept for a later commit."""
@@ -215,7 +229,7 @@ class Store:
         if self.trouble is not None:
             self.retry(now)
         elif self._sync == "acks" and self._unsynced_since is not None and self._is_sync_due(now):
-            self._commit({}, self._seq, now, force=True)
+            self._force(now)
 
     def retry(self, now: float) -> None:
         """Try again, once a second, to store what could not be stored; in parts, so that no turn takes long."""
@@ -236,6 +250,9 @@ class Store:
         """Store the rest and close the file. What can't be stored is lost: `unstored` tells before."""
         if self._pending:
             self._commit(self._pending, self._seq, math.inf, force=True)
+        if self._log_fd is not None:
+            os.close(self._log_fd)
+            self._log_fd = None
         try:
             self._db.close()
         except sqlite3.Error as error:
@@ -246,6 +263,17 @@ class Store:
             return self._unsynced_since is not None and now - self._unsynced_since >= _SYNC_AFTER
         return self._sync == "all"
 
+    def _force(self, now: float) -> bool:
+        try:
+            if self._log_fd is None:
+                self._log_fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            os.fdatasync(self._log_fd)
+        except OSError as error:
+            self._on_failed(error, now)
+            return False
+        self._owes, self._unsynced_since = False, None
+        return True
+
     def _commit(self, batch: dict[str, Row | None], seq: int, now: float, *, force: bool) -> bool:
         """One transaction; False, and `trouble`, if it was not to be."""
         put = [(jid, row[0], _encode(row[1])) for jid, row in batch.items() if row is not None]
@@ -254,26 +282,33 @@ class Store:
             if force != self._forcing:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if force else 'NORMAL'}")
                 self._forcing = force
-            self._db.execute("BEGIN IMMEDIATE")
-            if drop:
-                self._db.executemany(_DROP, drop)
-            if put:
-                self._db.executemany(_PUT, put)
-            self._db.execute(_FACT, ("seq", seq))
-            if not self._is_named:
-                self._db.executemany(_FACT, {"incarnation": self.incarnation, "boots": 1}.items())
-            self._db.execute("COMMIT")
+            if len(put) == 1 and not drop and self._is_named:
+                self._db.execute(_PUT, put[0])  # a transaction by itself
+            else:
+                self._write(put, drop, seq)
         except sqlite3.Error as error:
             self._on_failed(error, now)
             return False
         self._is_named = True
         if force:
-            self._unsynced_since = None
+            self._owes, self._unsynced_since = False, None
         elif self._unsynced_since is None:
             self._unsynced_since = now
         return True
 
-    def _on_failed(self, error: sqlite3.Error, now: float) -> None:
+    def _write(self, put: list[tuple[str, int, bytes]], drop: list[tuple[str]], seq: int) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        if drop:
+            self._db.executemany(_DROP, drop)
+        if put:
+            self._db.executemany(_PUT, put)
+        if drop or not put:  # else the rows tell how far the numbers have come
+            self._db.execute(_FACT, ("seq", seq))
+        if not self._is_named:
+            self._db.executemany(_FACT, {"incarnation": self.incarnation, "boots": 1}.items())
+        self._db.execute("COMMIT")
+
+    def _on_failed(self, error: sqlite3.Error | OSError, now: float) -> None:
         reason = _reason(error)
         if reason != self.trouble:
             log.error("nothing can be stored in %s: %s; what changes is kept in memory until it can", self.path, reason)
@@ -313,11 +348,11 @@ def _move_aside(path: Path) -> Path:
     return aside
 
 
-def _name(error: sqlite3.Error) -> str:
+def _name(error: Exception) -> str:
     return getattr(error, "sqlite_errorname", "")
 
 
-def _reason(error: sqlite3.Error) -> str:
+def _reason(error: Exception) -> str:
     for name, reason in _REASONS.items():
         if _name(error).startswith(name):
             return reason

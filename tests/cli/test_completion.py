@@ -46,7 +46,7 @@ def asked(env, *words, shell="zsh", **more):
 
 
 WANTED = [
-    (["l"], ["ls"]),
+    (["l"], ["logs", "ls"]),
     (["ls", "--js"], ["--json"]),
     (["ls", "sta"], ["state="]),
     (["ls", "state=r"], ["state=running"]),

@@ -24,7 +24,6 @@ ASKING = {
     "nodes": [],
     "pools": [],
     "stat": [],
-    "top": [],
     "conf": [],
     "adopt": ["a"],
 }
@@ -56,7 +55,7 @@ def test_every_command_that_asks_a_node_is_here():
     context = click.Context(cli)
     commands = {name: cli.get_command(context, name) for name in _COMMANDS}
     asking = {name for name, command in commands.items() if any(p.name == "address" for p in command.params)}
-    assert asking == {args[0] for args in CALLS}
+    assert asking - {"top"} == {args[0] for args in CALLS}  # top needs a terminal before all else: see test_top.py
 
 
 @each_call

@@ -94,8 +94,8 @@ def test_only_what_is_known_is_told():
         (["--hold", "p", "--", "true"], "held"),
     ],
 )
-def test_get_and_ls_say_why_a_job_waits(good, story, nodes, args, why):
-    (jid,) = good("sub", *args).out.split()
+def test_get_and_ls_say_why_a_job_waits(good, mks, story, nodes, args, why):
+    (jid,) = mks("sub", *args).out.split()  # of a pool that is nowhere it warns at once
     wait_until(lambda: good("ls", jid).lines[0][7] == why)
     assert story(jid)["state"] == f"new: {why}"
     with ScreenTerminal([*COMMAND, "ls", jid], env=environment(nodes[0]), columns=160) as terminal:

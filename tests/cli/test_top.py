@@ -58,11 +58,11 @@ numbers = count(1)
 
 
 @pytest.fixture
-def jobs(good):
+def jobs(good, mks):
     """A job that runs, one that waits for nothing that comes, one that is held, one that has failed: by their ends."""
     n = next(numbers)
     good("sub", "--id", f"runs{n}", "--tag", "top", "p@a", "--", "sh", "-c", "echo hello; echo oops >&2; sleep 60")
-    good("sub", "--id", f"waits{n}", "--tag", "top", "nowhere", "--", "true")
+    assert mks("sub", "--id", f"waits{n}", "--tag", "top", "nowhere", "--", "true").code == 0
     good("sub", "--id", f"holds{n}", "--tag", "top", "--hold", "p", "--", "true")
     good("sub", "--id", f"fails{n}", "--tag", "top", "p", "--", "/no/such/program")
     yield n

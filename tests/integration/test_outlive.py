@@ -168,7 +168,7 @@ def test_a_full_disk_refuses_submits_and_lets_jobs_go_on(full_disk):
         client.submit(id="runs", pool="p", args=["sleep", "2"], stdout="/dev/null", stderr="/dev/null")
         wait_until(lambda: client.query("runs")["state"] == "running", 20)
         filler = full_disk / "filler"
-        with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while True:
                 file.write(b"x" * 65536)
                 file.flush()
