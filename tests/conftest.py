@@ -22,7 +22,7 @@ _LEAVE_S = 3.0
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So a shell without job control starts what is in the background, and whatever we start would ignore Ctrl-C as well.
+    # So a shell without job control starts what is in the background; what we start would ignore Ctrl-C as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two cores, and other tests beside this one: how long an example takes says nothing.
