@@ -41,8 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
         format=f"%(asctime)s %(levelname)s executor of {options.node_name.replace('%', '%%')}: %(message)s",
         stream=sys.stderr,
     )
-    # The node may have been started with signals blocked; jobs are to start with none.
+    # The node may have been started with signals blocked, or ignored (nohup); jobs are to start with none.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # which Python itself ignores
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     os.environ.pop(TASK_MARK, None)  # a node that was itself started by a job
     become_subreaper()
     folder = options.spool.parent

@@ -240,6 +240,18 @@ print(json.dumps({
     assert int(mask, 16) & 0x7FFFFFFF == 0
 
 
+def test_signals_that_a_node_was_told_to_ignore_are_not_ignored_by_its_jobs(make_node):
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        node = make_node()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for config in ({}, {"umask": 0o22}):  # by posix_spawn, and by Popen
+        _, mask = node.run("grep", "SigIgn", "/proc/self/status", config=config).stdout_data.split()
+        assert int(mask, 16) & 0x7FFFFFFF == 0
+
+
 def test_a_start_that_is_told_twice_runs_once(node, tmp_path):
     for _ in range(3):
         key = node.start("a", "sh", "-c", "echo run >> log", config={"cwd": str(tmp_path)})
