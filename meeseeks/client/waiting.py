@@ -19,6 +19,8 @@ __all__ = ["poll_until_over", "watch_until_over"]
 
 _POLL_MIN, _POLL_MAX = 0.02, 0.2
 """Seconds between two queries, where there is no cache that would be told."""
+_POLL_ONE = 0.0005
+"""The same at first, for each job that is asked for: a few are asked for sooner, since that costs little."""
 
 Ask = Callable[[list[str]], dict[str, Any]]
 """{id: jobinfo} of those of the ids that are known, or in doubt."""
@@ -81,7 +83,7 @@ def watch_until_over(
 
 def poll_until_over(ask: Ask, jids: Sequence[str], deadline: float | None, enough: int) -> dict[str, Any]:
     """The same by queries; returns {id: jobinfo, or False} of all the jobs."""
-    pause = _POLL_MIN
+    pause = min(_POLL_MIN, _POLL_ONE * len(jids))
     waiter, unknown = threading.Event(), _Unknown()
     infos: dict[str, Any] = {}
     left = dict.fromkeys(jids)
