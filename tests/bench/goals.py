@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Goal", "goal_of"]
+__all__ = ["GOALS", "Goal", "goal_of"]
 
 
 class Goal(NamedTuple):
@@ -23,7 +23,7 @@ class Goal(NamedTuple):
         return value <= self.bound if self.at_most else value >= self.bound
 
 
-_GOALS = {
+GOALS = {
     ("latency", "push p50 / bare"): Goal(at_most=True, bound=2.0),
     ("throughput", "whole / bare"): Goal(at_most=False, bound=0.65),
     ("submit", "submit_job"): Goal(at_most=False, bound=5000),
@@ -38,4 +38,4 @@ _GOALS = {
 
 def goal_of(case: str, figure: str) -> Goal | None:
     """The goal of a figure, if it has one."""
-    return _GOALS.get((case, figure))
+    return GOALS.get((case, figure))
