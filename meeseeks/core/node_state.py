@@ -26,6 +26,7 @@ from .submitter import Submitter
 __all__ = ["Endpoints", "NodeState"]
 
 _EXPIRE_BATCH = 500
+_EXPIRE_PAUSE = 0.05
 _LISTEN_BEATS = 3
 """For so many heartbeats a node that came back starts and assigns nothing."""
 _SEQ_GAP = 1 << 30
@@ -86,6 +87,7 @@ class NodeState:
         self._published = {OWN: 0, ALL: 0}
         self._last_beat_at: float | None = None
         self._welcome = False
+        self._is_expiring = False
         self._listens_until = now
 
     def restore(self, rows: Iterable[tuple[int, Record]], seq: int) -> None:
@@ -241,7 +243,16 @@ class NodeState:
         self.submitter.judge_lost_nodes()
         if any(pool.ready for pool in self.owner.pools.values()):
             self.owner.rebalance(self.submitter.room_elsewhere())
-        self.expired.extend(self.ledger.expire(_EXPIRE_BATCH))
+        if not self._is_expiring:
+            self._expire()
+
+    def _expire(self) -> None:
+        """Forget some of what has expired, and go on in a moment if there may be more: no turn takes long for it."""
+        gone = self.ledger.expire(_EXPIRE_BATCH)
+        self.expired.extend(gone)
+        self._is_expiring = len(gone) == _EXPIRE_BATCH
+        if self._is_expiring:
+            self.ledger.after(_EXPIRE_PAUSE, self._expire)
 
     def _settle(self) -> None:
         """Look at every job that changed, until nothing changes any more."""

@@ -214,3 +214,22 @@ def test_an_id_that_is_no_text_is_refused(what: dict[str, Any]) -> None:
         desk.turn(lambda: desk.state.requests.submit({"pool": "p", "args": ["true"], **what}))
     with pytest.raises(InvalidRequest, match="every job"):
         desk.turn(lambda: desk.state.requests.kill({}))
+
+
+def test_many_jobs_expire_in_parts_that_follow_each_other_at_once() -> None:
+    desk = Desk(expire=60.0)
+    for at in range(0, 1300, 100):
+        desk.turn(lambda at=at: desk.state.requests.submit_many([job(f"j{n}") for n in range(at, at + 100)]))
+    desk.turn(lambda: desk.state.requests.kill({"id": "j*"}))
+    desk.wait(59.0)
+    assert len(desk.state.table) == 1300
+    desk.wall += 60.0
+    desk.turn(after=1.0)
+    assert len(desk.state.table) == 800
+    for _ in range(2):
+        desk.turn(after=0.06)
+    assert len(desk.state.table) == 0
+
+
+def job(jid: str) -> dict[str, object]:
+    return {"id": jid, "pool": "nowhere", "args": ["true"]}
