@@ -163,8 +163,8 @@ class User(threading.Thread):
             asked.tags = tags
 
     def _rerun(self) -> None:
-        """At most once a job, and never of one that is only thought to be lost: the user would take that risk."""
-        asked = self._pick(lambda asked: asked.is_plain and not asked.reruns)
+        """At most once a job, never of one that nobody would kill again, nor of one that is only thought to be lost."""
+        asked = self._pick(lambda asked: asked.is_plain and not asked.reruns and asked.seconds < _ENDLESS_S)
         if asked is None:
             return
         node = self._node()
