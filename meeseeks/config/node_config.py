@@ -66,9 +66,7 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Annotated[Port, Meta(description="The port for requests; 0 takes free ones for this and `pub_port`.")] = (
         DEFAULT_PORT
     )
-    pub_port: Annotated[
-        Port | None, Meta(description="The port for broadcasts; by default 10000 above `port`.")
-    ] = None
+    pub_port: Annotated[Port | None, Meta(description="The port for broadcasts; by default 10000 above `port`.")] = None
     advertise: Annotated[
         Text | None, Meta(description="The host name or address that peers are told; by default what they see.")
     ] = None
@@ -147,9 +145,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Another node to link to; NAME is its name."""
 
     address: Annotated[Text | None, Meta(description="Its host name or address; by default NAME.")] = None
-    port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)], Meta(description="The port that it takes requests on.")
-    ] = DEFAULT_PORT
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)], Meta(description="The port that it takes requests on.")] = (
+        DEFAULT_PORT
+    )
     ssl: Annotated[
         dict[str, Any] | None,
         Meta(description="TLS to it: keys as in `listen.ssl`. `defaults.ssl` is for peers that are not named here."),

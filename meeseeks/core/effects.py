@@ -1,8 +1,8 @@
 """What goes into the core and what comes out of it: broadcasts, orders to the executor and its events, wishes.
 
 These are plain data, so that the simulator can carry them without sockets, and `wire` can put them on a socket as
-they are. Times that end in `_at` are seconds on the machine's monotonic clock, which its processes share; `_ts` is
-wall time, for people.
+they are. Times that end in `_at` are seconds on the monotonic clock of the machine (`meeseeks.clock`), which its
+processes share; `_ts` is wall time, for people.
 """
 
 from __future__ import annotations

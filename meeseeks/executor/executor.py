@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Collection, Iterable
 from functools import partial
 
+from meeseeks.clock import monotonic
 from meeseeks.core.effects import (
     Ack,
     Adopted,
@@ -110,7 +111,7 @@ class Executor:
         for order in orders:
             self._obey(order)
         self.inputs.turn()
-        for do in self._deadlines.due(time.monotonic()):
+        for do in self._deadlines.due(monotonic()):
             do()
         self._signal()
         for _ in range(_STARTS_A_TURN):
@@ -192,7 +193,7 @@ class Executor:
 
     def _start(self, task: Task) -> None:
         order = task.order
-        now = time.monotonic()
+        now = monotonic()
         limits = (self._leases.start_by_at(order), self._leases.kill_at(order))
         if any(limit is not None and limit <= now for limit in limits):
             self._drop(task)
@@ -207,7 +208,7 @@ class Executor:
             task.error = str(error)
             self._finish(task)
             return
-        now, task.start_ts = time.monotonic(), time.time()
+        now, task.start_ts = monotonic(), time.time()
         task.stage = Stage.RUNNING
         self._running[order.key] = task
         self._family.add(task)
@@ -230,7 +231,7 @@ class Executor:
 
     def _on_lease_end(self, task: Task) -> None:
         kill_at = self._leases.kill_at(task.order)
-        if kill_at is not None and kill_at > time.monotonic():
+        if kill_at is not None and kill_at > monotonic():
             self._watch_lease(task)  # it was renewed
             return
         lessor = task.order.lessor
@@ -249,7 +250,7 @@ class Executor:
             if task.stage is not Stage.KILLING:
                 self._kill(task)
             return
-        kill_at = time.monotonic() + grace
+        kill_at = monotonic() + grace
         if task.stage is Stage.RUNNING:
             task.stage = Stage.TERMINATING
             self._to_terminate.append(task)
@@ -267,7 +268,7 @@ class Executor:
             log.warning("task of job %r (process %d) is still there after SIGKILL", task.order.key.job, task.pid)
         self._to_kill.append(task)
         self._deadlines.cancel(task.kill_next)
-        task.kill_next = self._deadlines.add(time.monotonic() + task.pause, partial(self._kill, task))
+        task.kill_next = self._deadlines.add(monotonic() + task.pause, partial(self._kill, task))
         task.pause = min(task.pause * 2, _LONGEST_PAUSE)
 
     def _signal(self) -> None:

@@ -22,11 +22,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from meeseeks.clock import monotonic
 from meeseeks.core.effects import Ack, Adopted, Event
 from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec, messages, sockets
@@ -196,9 +196,9 @@ class ExecutorHandle:
         poller.register(self.socket, sockets.POLLIN)
         poller.register(self.pidfd, sockets.POLLIN)
         events: list[Event] = []
-        deadline = time.monotonic() + timeout
-        while not self.died() and time.monotonic() < deadline:
-            poller.poll(max(0, int((deadline - time.monotonic()) * 1000)))
+        deadline = monotonic() + timeout
+        while not self.died() and monotonic() < deadline:
+            poller.poll(max(0, int((deadline - monotonic()) * 1000)))
             events += self.receive()
         # Its last words may be in the socket's buffer still.
         poller.unregister(self.pidfd)

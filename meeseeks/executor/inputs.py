@@ -11,10 +11,10 @@ import contextlib
 import fcntl
 import os
 import select
-import time
 from collections.abc import Callable
 from functools import partial
 
+from meeseeks.clock import monotonic
 from meeseeks.core.effects import Start
 from meeseeks.wire.messages import Fed, Feed
 
@@ -101,7 +101,7 @@ class Inputs:
         if is_taken:
             self._answer(pipe)
         elif pipe.held is not None:
-            pipe.deadline = self._deadlines.add(time.monotonic() + _HOLD_S, partial(self._answer, pipe))
+            pipe.deadline = self._deadlines.add(monotonic() + _HOLD_S, partial(self._answer, pipe))
 
     def turn(self) -> None:
         """Write where there is room now."""

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import msgspec
 
+from meeseeks.clock import monotonic
+
 from .processes import Process, below, branches, mark_of, send, snapshot
 
 __all__ = ["JOURNAL_NAME", "Journal", "sweep"]
@@ -125,7 +127,7 @@ def sweep(path: Path) -> int:
     if not marks:
         return 0
     killed: set[tuple[int, int]] = set()
-    deadline = time.monotonic() + _SWEEP_S
+    deadline = monotonic() + _SWEEP_S
     while left := _find(leaders, marks):
         for process in left:
             send(process, signal.SIGKILL)
@@ -133,7 +135,7 @@ def sweep(path: Path) -> int:
                 killed.add((process.pid, process.ticks))
         if all(process.is_dead for process in left):
             break  # init has not reaped them yet
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             log.error("these processes of a dead executor don't end: %s", sorted(process.pid for process in left))
             break
         time.sleep(0.005)  # they are not our children: nothing tells when they are gone

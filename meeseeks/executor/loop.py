@@ -14,6 +14,7 @@ import signal
 import time
 from pathlib import Path
 
+from meeseeks.clock import monotonic
 from meeseeks.core.effects import Started
 from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec, sockets
@@ -88,7 +89,7 @@ class Loop:
                 self._executor.announce()
             while self._stops_done < self._stops_asked:
                 self._stops_done += 1
-                self._stopped_at = min(self._stopped_at, time.monotonic())
+                self._stopped_at = min(self._stopped_at, monotonic())
                 self._executor.stop()
             self._tell()
         self._close()
@@ -104,13 +105,13 @@ class Loop:
             and self._may_leave(self._ends)
         ):
             return True
-        return self._executor.is_over or time.monotonic() > self._stopped_at + _STOP_S
+        return self._executor.is_over or monotonic() > self._stopped_at + _STOP_S
 
     def _may_leave(self, ends: Ends) -> bool:
         """No node is there, and no task. What a node has to hear of must be in a file before."""
         if not self._executor.ends:
             return True
-        now = time.monotonic()
+        now = monotonic()
         if self._leave_at == math.inf:
             self._leave_at = now + self._linger_s
         if now < self._leave_at:
@@ -129,14 +130,14 @@ class Loop:
     def _timeout_ms(self) -> int | None:
         at = self._executor.next_at()
         if self._executor.events:  # they could not be sent, or wait for a moment
-            again_at = min(time.monotonic() + _RETRY_S, self._tell_at)
+            again_at = min(monotonic() + _RETRY_S, self._tell_at)
             at = again_at if at is None else min(again_at, at)
         if self._leave_at < math.inf:
             at = min(self._leave_at, math.inf if at is None else at)
         if self._executor.is_stopping:
             at = min(self._stopped_at + _STOP_S, math.inf if at is None else at)
         # Rounded up: waking before the time would only mean to wait again. Bounded: poll takes a C int.
-        return None if at is None else min(max(0, math.ceil((at - time.monotonic()) * 1000)), 3_600_000)
+        return None if at is None else min(max(0, math.ceil((at - monotonic()) * 1000)), 3_600_000)
 
     def _empty_pipe(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -183,7 +184,7 @@ class Loop:
         if not events or not all(isinstance(event, Started) for event in events):
             self._tell_at = math.inf
             return False
-        now = time.monotonic()
+        now = monotonic()
         if self._tell_at == math.inf:
             self._tell_at = now + _STARTS_WAIT_S
         if now < self._tell_at:
@@ -192,9 +193,9 @@ class Loop:
         return False
 
     def _close(self) -> None:
-        deadline = time.monotonic() + 1.0
+        deadline = monotonic() + 1.0
         while self._executor.kill_strays():
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 log.error("some processes of tasks don't end")
                 break
             time.sleep(0.005)

@@ -7,10 +7,10 @@ message, so a key that was taken off the list may do nothing more on the connect
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
+from meeseeks.clock import monotonic
 from meeseeks.config import NodeConfig
 from meeseeks.config.check import is_loopback
 from meeseeks.core.placement import CONFIG_POOL
@@ -168,7 +168,7 @@ class Access:
 
     def _say(self, host: str, text: str) -> None:
         """One line for each host in a while: it may try again many times a second."""
-        now = time.monotonic()
+        now = monotonic()
         if now - self._said.get(host, float("-inf")) < _SAY_EVERY:
             return
         if len(self._said) >= _SAID_MAX:

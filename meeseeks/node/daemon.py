@@ -9,9 +9,9 @@ import os
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable
 
+from meeseeks.clock import monotonic
 from meeseeks.config import NodeConfig
 from meeseeks.errors import InvalidRequest
 
@@ -45,11 +45,11 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     except InvalidRequest as error:
         print(f"mks node: {error}", file=sys.stderr)
         return 1
-    refused_at = time.monotonic() + _JOIN_WITHIN
+    refused_at = monotonic() + _JOIN_WITHIN
 
     def should_stop() -> bool:
         is_told = any(number != signal.SIGHUP for number in stop)
-        return is_told or (node.refused is not None and time.monotonic() > refused_at)
+        return is_told or (node.refused is not None and monotonic() > refused_at)
 
     def should_leave() -> bool:
         if signal.SIGHUP in stop and config.state.sync == "memory":

@@ -6,11 +6,11 @@ import json
 import logging
 import math
 import os
-import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+from meeseeks.clock import monotonic
 from meeseeks.errors import ConfigError
 
 __all__ = ["History"]
@@ -50,7 +50,7 @@ class History:
 
     def write(self, *, is_stored: bool = True) -> None:
         """Write what waits, if the ends are stored: else the node's next life may tell of them again."""
-        if self._file is None or not self._waiting or not is_stored or time.monotonic() < self._retry_at:
+        if self._file is None or not self._waiting or not is_stored or monotonic() < self._retry_at:
             return
         try:
             while self._waiting:
@@ -63,7 +63,7 @@ class History:
         except OSError as error:  # a full disk must not end a node
             if self._retry_at == -math.inf:
                 log.warning("the history can't be written, what ends waits for it: %s", error.strerror)
-            self._retry_at = time.monotonic() + _RETRY_AFTER
+            self._retry_at = monotonic() + _RETRY_AFTER
         else:
             self._retry_at = -math.inf
 

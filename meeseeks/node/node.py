@@ -14,6 +14,7 @@ from typing import Any
 
 import meeseeks
 from meeseeks import config as configuration
+from meeseeks.clock import monotonic
 from meeseeks.config import NodeConfig
 from meeseeks.core.effects import ALL, OWN, Effects, Event, Exited, Start, Started, Update
 from meeseeks.core.node_state import Endpoints, NodeState
@@ -56,7 +57,7 @@ class Node:
         self._stop_at: float | None = None
         self._config_jobs: list[Event] = []
         self._executor_lives = True
-        self._executor_at = time.monotonic()  # when it was started, or is to be
+        self._executor_at = monotonic()  # when it was started, or is to be
         self._access = Access(config)
         self._folder = StateFolder(config.state_dir, keep_output=config.state.sync != "memory")
         self._durability = Durability(config, self._folder)
@@ -73,7 +74,7 @@ class Node:
         self.state = NodeState(
             config.settings(),
             self._durability.incarnation,
-            time.monotonic(),
+            monotonic(),
             time.time(),
             endpoints=self._endpoints,
             boot=self._durability.boot,
@@ -107,9 +108,7 @@ class Node:
         """
         self._poller.register(wakeup_fd, sockets.POLLIN)
         while not self._is_over():
-            wait_s = max(
-                0.0, min(self.state.next_turn_at, self._tick_at, self.streams.follows.look_at) - time.monotonic()
-            )
+            wait_s = max(0.0, min(self.state.next_turn_at, self._tick_at, self.streams.follows.look_at) - monotonic())
             if self._config_jobs or not self._executor_lives:
                 wait_s = min(wait_s, 0.0 if self._config_jobs else 0.1)
             ready = dict(self._poller.poll(int(wait_s * 1000) + 1 if wait_s else 0))
@@ -117,8 +116,8 @@ class Node:
                 os.read(wakeup_fd, 4096)
             if self._stop_at is None and should_stop():
                 log.info("stopping: no new jobs, ending those that run")
-                self._stop_at = time.monotonic() + _STOP_WITHIN
-                self.state.begin(time.monotonic(), time.time())
+                self._stop_at = monotonic() + _STOP_WITHIN
+                self.state.begin(monotonic(), time.time())
                 self.state.stop()
             if self._stop_at is None and should_leave():
                 self._leave()
@@ -164,12 +163,12 @@ class Node:
             return False
         # Until the executor has said what it has, nobody knows what there is to end.
         is_known = self._executor.is_ready or not self._executor_lives
-        return (is_known and self.state.is_idle) or time.monotonic() > self._stop_at
+        return (is_known and self.state.is_idle) or monotonic() > self._stop_at
 
     # --- a turn
 
     def _turn(self, ready: dict[Any, int], last_events: list[Event] | None = None) -> None:
-        now, wall = time.monotonic(), time.time()
+        now, wall = monotonic(), time.time()
         self.state.begin(now, wall)
         if last_events is None:
             self._read_executor(ready, now)
@@ -189,7 +188,7 @@ class Node:
         effects = self.state.finish()
         self._durability.save(self.state, effects)
         self._carry_out(effects, now)
-        self._turn_s_max = max(self._turn_s_max, time.monotonic() - now)
+        self._turn_s_max = max(self._turn_s_max, monotonic() - now)
 
     def _tick(self, now: float) -> None:
         """What is looked at from time to time, whatever happens."""
@@ -266,9 +265,9 @@ class Node:
         self.state.wanted_topics = set()
 
     def _read_requests(self) -> None:
-        first, until = len(self.replies), time.monotonic() + _READ_WITHIN
+        first, until = len(self.replies), monotonic() + _READ_WITHIN
         self._durability.watch(self.state)
-        while time.monotonic() < until:
+        while monotonic() < until:
             received = sockets.receive_request(self._router)
             if received is None:
                 break

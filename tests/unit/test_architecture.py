@@ -15,11 +15,12 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in 
 
 MAY_IMPORT = {
     "errors": set(),
+    "clock": set(),
     "core": {"errors"},
     "config": {"errors", "core"},
     "wire": {"errors", "core"},
-    "executor": {"errors", "core", "wire", ""},
-    "node": {"errors", "core", "wire", "executor", "config", ""},
+    "executor": {"errors", "clock", "core", "wire", ""},
+    "node": {"errors", "clock", "core", "wire", "executor", "config", ""},
     "client": {"errors", "core", "wire", "config", ""},
     "cli": {"errors", "core", "wire", "executor", "node", "client", "config", ""},
     "": {"errors", "client"},
@@ -30,6 +31,7 @@ CORE_MAY_NOT = {"zmq", "threading", "subprocess", "socket", "time", "os", "async
 CORE_MAY_NOT |= {"select", "selectors", "signal", "multiprocessing", "random", "secrets", "io", "tempfile", "shutil"}
 OUTSIDE = {
     "errors": set(),
+    "clock": set(),
     "core": {"msgspec"},
     "config": {"msgspec", "platformdirs"},
     "wire": {"msgspec", "zmq"},
