@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from .ends import ENDS_NAME, Ends
 from .executor import Executor
-from .journal import JOURNAL_NAME, Journal, sweep
+from .journal import JOURNAL_NAME, Journal, sweep, unacked
 from .lock import Lock
 from .loop import Loop
 from .processes import TASK_MARK, become_subreaper
@@ -60,13 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
     lock.take(is_wanted)
     _once_there_is_room(lambda: lock.sign(options.socket), is_wanted)
     ended = sweep(folder / JOURNAL_NAME)
+    left = unacked(folder / JOURNAL_NAME, time.time())
     if ended:
         log.warning("killed %d processes that a dead executor had left", ended)
-    journal = _once_there_is_room(lambda: Journal(folder / JOURNAL_NAME), is_wanted)
+    journal = _once_there_is_room(lambda: Journal(folder / JOURNAL_NAME, left), is_wanted)
     ends = Ends(folder / ENDS_NAME) if options.outlive else None
     spool = Spool(options.spool)
     spool.prepare()
-    executor = Executor(spool, journal, options.inline_output, ends.read() if ends is not None else ())
+    executor = Executor(spool, journal, options.inline_output, ends.read() if ends is not None else (), left)
     Loop(executor, options.socket, options.parent, ends, options.linger).run()
     lock.release()
     return 0

@@ -37,12 +37,12 @@ from meeseeks.wire.messages import Event, Feed, Order
 from .deadlines import Deadlines
 from .family import Family
 from .inputs import Inputs, is_piped
-from .journal import Journal
+from .journal import Entry, Journal
 from .leases import Leases
 from .processes import inspect
 from .queues import Queues
 from .spawn import SpawnError, spawn
-from .spool import Spool
+from .spool import STREAMS, Spool
 from .task import Stage, Task
 
 __all__ = ["MAX_INLINE_OUTPUT", "Executor"]
@@ -62,8 +62,18 @@ log = logging.getLogger(__name__)
 class Executor:
     """All tasks of one node. `events` is what it has to tell; whoever has told it, clears it."""
 
-    def __init__(self, spool: Spool, journal: Journal, inline_output: int, ends: Iterable[Exited] = ()) -> None:
-        """`ends` are those of an earlier executor that no node has acknowledged."""
+    def __init__(
+        self,
+        spool: Spool,
+        journal: Journal,
+        inline_output: int,
+        ends: Iterable[Exited] = (),
+        unacked: Iterable[Entry] = (),
+    ) -> None:
+        """`ends` are those of an earlier executor that no node has acknowledged, as far as it could keep them.
+
+        `unacked` is what its journal says of them: of one that was killed, that is all that there is.
+        """
         self.events: list[Event] = []
         self.is_stopping = False
         self._spool = spool
@@ -78,7 +88,8 @@ class Executor:
         self.inputs = Inputs(self._deadlines, self.events.append)
         self._waiting: dict[TaskKey, Task] = {}
         self._running: dict[TaskKey, Task] = {}
-        self._exited = {exited.key: exited for exited in ends}
+        self._exited = {end.key: _inherited(end, spool, inline_output) for end in unacked if end.key is not None}
+        self._exited.update({exited.key: exited for exited in ends})
         """Ends that the node has not acknowledged."""
         self._leaderless: set[Task] = set()
         self._to_terminate: list[Task] = []
@@ -119,6 +130,7 @@ class Executor:
             if task is None:
                 break
             self._start(task)
+        self._journal.flush()
 
     def announce(self) -> None:
         """A node has connected: tell it all that it may have missed, ends first."""
@@ -175,6 +187,7 @@ class Executor:
         self._queues.add(task)
 
     def _on_ack(self, order: Ack) -> None:
+        self._journal.acked(order.key)
         exited = self._exited.pop(order.key, None)
         if exited is not None and not exited.spooled:
             self._spool.discard(order.key)
@@ -201,7 +214,7 @@ class Executor:
             return
         del self._waiting[order.key]
         self._spool.discard_earlier(order.key)
-        self._journal.starting(task.mark, order.key.job)
+        self._journal.starting(task.mark, order.key)
         try:
             task.leader = spawn(order, task.mark, self._spool, self.inputs.open if is_piped(order) else None)
         except SpawnError as error:
@@ -316,9 +329,9 @@ class Executor:
             self._deadlines.cancel(deadline)
         task.stage = Stage.GONE
         self.inputs.close(task.order)
-        self._journal.ended(task.mark)
         self._leases.leave(task.order)
         exited = self._exited[task.order.key] = _result(task, self._spool, self._inline_output)
+        self._journal.ended(task.mark, exited)
         self.events.append(exited)
         self._queues.release(task)
 
@@ -348,6 +361,28 @@ def _result(task: Task, spool: Spool, inline_output: int) -> Exited:
         error=error,
         start_ts=task.start_ts,
         end_ts=time.time(),
+        stdout_data=texts[0],
+        stderr_data=texts[1],
+        stdout_size=sizes[0],
+        stderr_size=sizes[1],
+        spooled=max(sizes) > inline_output,
+    )
+
+
+def _inherited(end: Entry, spool: Spool, inline_output: int) -> Exited:
+    """The end of a task of a dead executor, by its journal. What it has written is where it has been written to."""
+    assert end.key is not None
+    sizes = [spool.size(end.key, stream) for stream in STREAMS]
+    texts = [
+        spool.read(end.key, stream, 0, size)[0] if spool.has(end.key, stream) and size <= inline_output else None
+        for stream, size in zip(STREAMS, sizes, strict=True)
+    ]
+    return Exited(
+        key=end.key,
+        rc=end.rc,
+        error=end.error,
+        start_ts=end.start_ts,
+        end_ts=end.end_ts,
         stdout_data=texts[0],
         stderr_data=texts[1],
         stdout_size=sizes[0],

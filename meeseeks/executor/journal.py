@@ -1,13 +1,13 @@
-"""What an executor started and has not seen the end of: for whoever comes after it was killed.
+"""What an executor started and its node has not stored the end of: for whoever comes after it was killed.
 
 A file of JSON lines: the machine's boot first, then `start` before a spawn, `pid` soon after it (until then the task's
-mark in the environment of its processes tells them), `end` when the task's tree is gone. Nothing is forced to the disk:
-it is about a killed executor, and after a power cut no task lives anyway. A torn last line is a spawn that did not come
-about, or an end that a sweep finds out by itself.
+mark in the environment of its processes tells them), `end` when the task's tree is gone, `ack` when the node has stored
+that. Nothing is forced to the disk: it is about a killed executor, and after a power cut no task lives anyway. A torn
+last line is a spawn that did not come about, or an end that a sweep finds out by itself.
 
 An executor that is killed (SIGKILL) leaves its tasks running, since nothing is between them and the machine. The next
-one calls `sweep` before it does anything else, which ends them; it reports nothing of them: its node knows by the
-executor's death that they are lost.
+one calls `sweep` before it does anything else, which ends them, and then tells its node of all that is `unacked`: the
+node may have been killed in the same moment, before it had heard that they were started, and would start them again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from meeseeks.clock import monotonic
+from meeseeks.core.effects import Exited, TaskKey
 
 from .processes import Process, below, branches, mark_of, send, snapshot
 
-__all__ = ["JOURNAL_NAME", "Journal", "sweep"]
+__all__ = ["JOURNAL_NAME", "Entry", "Journal", "sweep", "unacked"]
 
 JOURNAL_NAME = "executor.journal"
 """Its file name, in the folder that holds the spool."""
@@ -40,10 +42,14 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     what: str
     mark: str = ""
-    job: str = ""
+    key: TaskKey | None = None
     pid: int = 0
     ticks: int = 0
     boot: str = ""
+    rc: int | None = None
+    error: str | None = None
+    start_ts: float | None = None
+    end_ts: float = 0.0
 
 
 _encoder = msgspec.json.Encoder()
@@ -51,20 +57,28 @@ _decoder = msgspec.json.Decoder(Entry)
 
 
 class Journal:
-    """The journal of a running executor: a new file; sweep the old one first."""
+    """The journal of a running executor: a new file; sweep the old one first, and hand over what it has `unacked`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unacked: Iterable[Entry] = ()) -> None:
         self._path = path
+        self._marks: dict[TaskKey, str] = {}
         self._live: dict[str, list[Entry]] = {}
+        for end in unacked:
+            assert end.key is not None
+            self._marks[end.key] = end.mark
+            self._live[end.mark] = [Entry("start", mark=end.mark, key=end.key), end]
+        self._buffer = b""
         self._fd = -1
         self._kept = self._written = 0  # bytes: after the last compaction, and now
         self._rewrite()
 
-    def starting(self, mark: str, job: str) -> None:
+    def starting(self, mark: str, key: TaskKey) -> None:
         """A spawn is about to happen."""
-        entry = Entry("start", mark=mark, job=job)
+        entry = Entry("start", mark=mark, key=key)
         self._live[mark] = [entry]
+        self._marks[key] = mark
         self._write(entry)
+        self.flush()
 
     def started(self, mark: str, process: Process) -> None:
         """It happened, a moment ago, and this is the leader."""
@@ -72,10 +86,19 @@ class Journal:
         self._live[mark].append(entry)
         self._write(entry)
 
-    def ended(self, mark: str) -> None:
+    def ended(self, mark: str, end: Exited) -> None:
         """Nothing is left of the task, or it was not spawned."""
+        entry = Entry("end", mark=mark, rc=end.rc, error=end.error, start_ts=end.start_ts, end_ts=end.end_ts)
+        self._live[mark].append(entry)
+        self._write(entry)
+
+    def acked(self, key: TaskKey) -> None:
+        """The node has stored the task's end."""
+        mark = self._marks.pop(key, None)
+        if mark is None:
+            return
         del self._live[mark]
-        self._write(Entry("end", mark=mark))
+        self._write(Entry("ack", mark=mark))
         # So it costs each task a constant share, however many live.
         if self._written > max(_COMPACT_BYTES, 8 * self._kept):
             try:
@@ -84,13 +107,24 @@ class Journal:
                 log.warning("the journal can't be compacted: %s", error)
                 self._kept = self._written
 
+    def flush(self) -> None:
+        """Write what was only noted: before anybody is told of it."""
+        buffer, self._buffer = self._buffer, b""
+        try:
+            _write_all(self._fd, buffer)
+        except OSError as error:  # a full disk: tasks must go on all the same
+            log.warning("%s: can't write: %s", self._path, error)
+        self._written += len(buffer)
+
     def close(self) -> None:
         """Close the file; it stays."""
+        self.flush()
         os.close(self._fd)
         self._fd = -1
 
     def _rewrite(self) -> None:
-        """Only what lives; a new file takes the place of the old one in one step."""
+        """Only what is not acked; a new file takes the place of the old one in one step."""
+        self._buffer = b""
         lines = [_encoder.encode(Entry("boot", boot=_boot()))]
         lines += [_encoder.encode(entry) for entries in self._live.values() for entry in entries]
         content = b"\n".join(lines) + b"\n"
@@ -109,12 +143,7 @@ class Journal:
         self._kept = self._written = len(content)
 
     def _write(self, entry: Entry) -> None:
-        line = _encoder.encode(entry) + b"\n"
-        try:
-            _write_all(self._fd, line)
-        except OSError as error:  # a full disk: tasks must go on all the same
-            log.warning("%s: can't write: %s", self._path, error)
-        self._written += len(line)
+        self._buffer += _encoder.encode(entry) + b"\n"
 
 
 def sweep(path: Path) -> int:
@@ -142,27 +171,53 @@ def sweep(path: Path) -> int:
     return len(killed)
 
 
+def unacked(path: Path, now: float) -> list[Entry]:
+    """The ends of the tasks that a dead executor had started, and of which its node may not know; each with its key.
+
+    A task that had not ended by itself has been swept: its end is now (wall time), and the executor's death its error.
+    """
+    found = []
+    for mark, entries in _read(path)[1].items():
+        if entries[0].key is None:
+            continue  # of a version that did not note it
+        end = entries[-1]
+        if end.what != "end":
+            end = Entry("end", mark=mark, error="executor lost", end_ts=now)
+        end.key = entries[0].key
+        found.append(end)
+    return found
+
+
 def _left(path: Path) -> tuple[set[tuple[int, int]], set[str]]:
     """The leaders, as (pid, start time), and the marks of the tasks that have no end in the journal."""
+    boot, tasks = _read(path)
+    if boot != _boot():
+        return set(), set()  # the machine was restarted: these ids mean nothing now
+    live = {mark: entries[-1] for mark, entries in tasks.items() if entries[-1].what != "end"}
+    return {(last.pid, last.ticks) for last in live.values() if last.what == "pid"}, set(live)
+
+
+def _read(path: Path) -> tuple[str, dict[str, list[Entry]]]:
+    """The boot of the machine that a journal is of, and the entries of each task that was not acked."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return set(), set()
-    live: dict[str, tuple[int, int] | None] = {}
+        return "", {}
+    boot, tasks = "", dict[str, list[Entry]]()
     for line in lines:
         try:
             entry = _decoder.decode(line)
         except msgspec.DecodeError:
             continue  # torn, or after the last newline
-        if entry.what == "boot" and entry.boot != _boot():
-            return set(), set()  # the machine was restarted: these ids mean nothing now
-        if entry.what == "start":
-            live[entry.mark] = None
-        elif entry.what == "pid":
-            live[entry.mark] = (entry.pid, entry.ticks)
-        elif entry.what == "end":
-            live.pop(entry.mark, None)
-    return {leader for leader in live.values() if leader is not None}, set(live)
+        if entry.what == "boot":
+            boot = entry.boot
+        elif entry.what == "start":
+            tasks[entry.mark] = [entry]
+        elif entry.what == "ack":
+            tasks.pop(entry.mark, None)
+        elif entry.mark in tasks:
+            tasks[entry.mark].append(entry)
+    return boot, tasks
 
 
 def _find(leaders: set[tuple[int, int]], marks: set[str]) -> list[Process]:

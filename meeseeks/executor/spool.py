@@ -71,6 +71,10 @@ class Spool:
         except FileNotFoundError:
             return 0
 
+    def has(self, key: TaskKey, stream: str) -> bool:
+        """Whether the stream was captured."""
+        return Path(self._path(key, stream)).exists()
+
     def create(self, key: TaskKey, stream: str) -> int:
         """A file descriptor to capture into. OSError where the disk won't have it."""
         path = self._path(key, stream)

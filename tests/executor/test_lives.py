@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import meeseeks
-from meeseeks.core.effects import Ack, Adopted, Exited, SetSlots, Started
+from meeseeks.core.effects import Ack, Adopted, Exited, SetSlots, Started, TaskKey
 from meeseeks.executor.ends import ENDS_NAME
 from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.executor.journal import JOURNAL_NAME, Journal, sweep
@@ -103,10 +103,43 @@ while True: time.sleep(60)
     node.events.clear()
     node.handle.restart()
     assert not node.handle.died()
-    assert node.adopted() == Adopted(), "nothing is told of what the dead one had"
+    assert node.adopted() == Adopted()
+    assert node.exited(key).error == "executor lost"
+    assert node.exited(done).rc == 0  # not acked: it is told once more
     assert not is_running(task)
     assert not is_running(child)
     assert node.exited(node.start("a", "true", run=2)).rc == 0
+
+
+def test_what_was_started_and_not_told_before_all_were_killed_is_told_by_the_next_executor(make_node, tmp_path):
+    first = make_node(outlive=True)
+    first.adopted()
+    runs = first.start("runs", "sh", "-c", f"echo out; echo up > {tmp_path}/runs; exec sleep 100")
+    wait_until((tmp_path / "runs").exists)
+    ended = first.start("ended", "sh", "-c", "echo said; exit 3")
+    spooled = first.start("spooled", "head", "-c", "9999", "/dev/zero")
+    for key in (ended, spooled):
+        first.exited(key)
+    os.kill(executor_pid(first), signal.SIGKILL)  # and what it has told is forgotten: its node dies with it
+    wait_until(first.handle.died)
+    first.handle.detach()
+    second = make_node(outlive=True)
+    end = second.exited(runs)
+    assert (end.rc, end.error, end.stdout_data) == (None, "executor lost", b"out\n")
+    end = second.exited(ended)
+    assert (end.rc, end.error, end.stdout_data) == (3, None, b"said\n")
+    end = second.exited(spooled)
+    assert (end.rc, end.spooled, end.stdout_data, end.stdout_size) == (0, True, None, 9999)
+    for key in (runs, ended):
+        second.ack(key)
+    second.run("true")
+    os.kill(executor_pid(second), signal.SIGKILL)
+    wait_until(second.handle.died)
+    second.handle.detach()
+    third = make_node(outlive=True)
+    assert third.exited(spooled).rc == 0
+    third.adopted()
+    assert {event.key.job for event in third.events if isinstance(event, Exited)} & {"runs", "ended"} == set()
 
 
 def test_the_journal_may_be_torn(node):
@@ -141,10 +174,12 @@ def test_a_sweep_leaves_strangers_alone(tmp_path):
 
 def test_a_journal_stays_small(tmp_path):
     journal = Journal(tmp_path / "journal")
-    journal.starting("alive", "alive")
+    journal.starting("alive", TaskKey("alive", 1, (1, "n"), 1))
     for number in range(20_000):
-        journal.starting(f"m{number}", "j" * 200)
-        journal.ended(f"m{number}")
+        key = TaskKey("j" * 200, 1, (1, "n"), number)
+        journal.starting(f"m{number}", key)
+        journal.ended(f"m{number}", Exited(key=key, rc=0, end_ts=1.0))
+        journal.acked(key)
     journal.close()
     assert (tmp_path / "journal").stat().st_size < 1_100_000
     assert (tmp_path / "journal").read_text().count('"alive"') == 2, "what lives is kept"

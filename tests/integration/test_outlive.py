@@ -299,3 +299,21 @@ def test_what_ended_on_a_full_disk_is_known_to_the_next_life_and_once_in_the_his
         node.restart()
         with node.client() as client:
             assert {info["state"] for info in client.query([spec["id"] for spec in specs]).values()} == {"failed"}
+
+
+def test_what_a_node_had_just_started_when_all_of_it_was_killed_is_not_started_again(tmp_path):
+    """Found by tools/chaos, seed 7001: the executor had no time to tell its node of the start, nor the node to store it."""
+    with mesh(tmp_path, 1, **STORED) as (node,):
+        for number in range(8):
+            mark = tmp_path / f"mark{number}"
+            with node.client() as client:
+                client.submit(id=f"j{number}", pool="p", args=["sh", "-c", f"echo start >> {mark}; exec sleep 600"])
+                executor = node.executor_pid()
+                wait_until(mark.exists, 20)
+            os.kill(executor, signal.SIGKILL)
+            node.kill()
+            node.restart()
+            with node.client() as client:
+                info = ended(client, f"j{number}")
+            assert (info["state"], info["error"], info["start_count"]) == ("failed", "executor lost", 1)
+            assert starts(mark) == 1
