@@ -82,6 +82,8 @@ def _specs(where: str, command: list[str], options: dict[str, Any]) -> list[dict
     if array is not None and each is not None:
         raise click.UsageError("--array and --each exclude each other")
     spec = jobspec(where, command, options)
+    if spec.get("stdin") == "-":
+        raise click.UsageError("--stdin - hands our stdin on, and sub does not stay for that: use 'mks run', or a file")
     if array is not None:
         from .batch import array as array_of
 

@@ -125,3 +125,11 @@ def test_more_than_fit_into_one_request(good, feed):
     assert answer.err == ""
     assert answer.out.split() == [spec["id"] for spec in specs]
     assert len(good("kill", "tag=many").lines) == 4500
+
+
+def test_a_job_that_is_only_submitted_gets_no_stdin_from_here(mks, good):
+    answer = mks("sub", "--stdin", "-", "p", "--", "cat")
+    assert (answer.code, answer.out) == (2, "")
+    assert "use 'mks run', or a file" in answer.err
+    (jid,) = good("sub", "--stdin", "/dev/null", "--wait", "p", "--", "cat").out.split()
+    assert good("ls", jid).lines[0][1] == "done"
