@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,7 +59,9 @@ def test_questions_that_wait_are_counted_and_their_end_is_one_line_in_the_log(no
 
 def test_output_that_cannot_be_read_does_not_end_the_node(node: NodeProcess):
     run = run_of(node, "unreadable")
-    (spooled,) = (path for path in (node.folder / "state" / "spool").rglob("*unreadable*") if path.is_file() and path.read_bytes())
+    (spooled,) = (
+        path for path in (node.folder / "state" / "spool").rglob("*unreadable*") if path.is_file() and path.read_bytes()
+    )
     with node.client() as client:
         asked = Request(id=1, request={"follow": {"id": "unreadable", "run": run, "stdout": 6, "wait": 10.0}})
         asks = zmq.Context.instance().socket(zmq.DEALER)
