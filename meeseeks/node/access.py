@@ -10,7 +10,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from meeseeks.clock import monotonic
 from meeseeks.config import NodeConfig
 from meeseeks.config.check import is_loopback
 from meeseeks.core.placement import CONFIG_POOL
@@ -20,6 +19,8 @@ from meeseeks.wire import sockets
 from meeseeks.wire.curve import Keyring, Zap, default_key_path, load_key, make_mesh_key
 from meeseeks.wire.keys import Keys, Role
 from meeseeks.wire.origin import host_of
+
+from .rarely import Rarely
 
 __all__ = ["REQUIRED", "Access", "mesh_keys"]
 
@@ -44,8 +45,6 @@ REQUIRED: dict[str, Role] = {
 """The role that each request needs at least; one that is not named here needs ADMIN."""
 
 _LOOK_EVERY = 1.0
-_SAY_EVERY = 10.0
-_SAID_MAX = 1000
 _WORDS = {Role.READ: "read", Role.SUBMIT: "submit", Role.ADMIN: "admin", Role.NODE: "the mesh key itself"}
 
 
@@ -76,7 +75,7 @@ class Access:
         self.keys: Keys | None = None
         self.sockets: list[sockets.Socket] = []
         """What the loop waits for on behalf of this."""
-        self._said: dict[str, float] = {}
+        self._rarely = Rarely(log)  # of each host: it may try again many times a second
         self._look_at = 0.0
         # One that speaks another language is gone again so fast that its address can often not be read any more.
         self._somebody = "a process of this machine" if is_loopback(config.listen.address) else "somebody"
@@ -143,10 +142,12 @@ class Access:
 
     def on_turned_away(self, host: str, why: str) -> None:
         """TLS came to nothing. Called by its thread."""
-        self._say(host, f"turned away {host or self._somebody}: {why}")
+        self._rarely.say(host, f"turned away {host or self._somebody}: {why}")
 
     def _on_unknown_key(self, host: str, public: str) -> None:
-        self._say(host, f"turned away {host or self._somebody}: its key ({public or 'none'}) is not authorized here")
+        self._rarely.say(
+            host, f"turned away {host or self._somebody}: its key ({public or 'none'}) is not authorized here"
+        )
 
     def _read_monitor(self, monitor: sockets.Socket) -> None:
         refused = False
@@ -158,23 +159,13 @@ class Access:
             else:
                 host = self._hosts.pop((monitor, event.fd), "")
                 if refused:
-                    self._say(host, f"turned away {host or self._somebody}: {self._why()}")
+                    self._rarely.say(host, f"turned away {host or self._somebody}: {self._why()}")
                 refused = False
 
     def _why(self) -> str:
         if self.keys is None:
             return "it encrypts, or is no client of ours, and security.mode is none here"
         return "it has another mesh's key, does not encrypt, or is no client of ours"
-
-    def _say(self, host: str, text: str) -> None:
-        """One line for each host in a while: it may try again many times a second."""
-        now = monotonic()
-        if now - self._said.get(host, float("-inf")) < _SAY_EVERY:
-            return
-        if len(self._said) >= _SAID_MAX:
-            self._said.clear()
-        self._said[host] = now
-        log.warning("%s", text)
 
 
 def _touches_config(data: Any, table: Table) -> bool:

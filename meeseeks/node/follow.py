@@ -7,6 +7,7 @@ which nobody reports of. It waits at the node that has the files; those on the w
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import msgspec
 
 from meeseeks.core.node_state import NodeState
 from meeseeks.core.record import Record, jobinfo
-from meeseeks.errors import InvalidRequest, MeeseeksError
+from meeseeks.errors import InvalidRequest, MeeseeksError, RequestFailed
 from meeseeks.wire.messages import Followed, FollowWanted
 
 from .output import OutputReader, has_ended, run_of
@@ -26,6 +27,12 @@ _PIECE = 1024 * 1024
 _WAIT_MAX = 10.0
 _LOOK_FIRST, _LOOK_LAST = 0.005, 0.05
 """Seconds between two looks at a job's files: soon after it wrote something, and later."""
+_LOOKS_A_SECOND = 4000
+"""Of all questions together: where many wait, each is looked at less often, but as soon as ever if its job changes."""
+_LOOK_WITHIN = 0.02
+"""Seconds for the looks of one turn: the others of the node want their answers as well."""
+_HELD_MAX = 5000
+"""Questions that may wait here at once. Each costs a look now and then, and a key that may only read can ask them."""
 
 Done = Callable[[Followed | Exception], None]
 
@@ -58,6 +65,10 @@ class Follows:
         now = self._state.ledger.now
         record = self._try(wanted, done, last=not wanted.wait)
         if record is not None:
+            if len(self._held) >= _HELD_MAX:
+                raise RequestFailed(
+                    f"{_HELD_MAX} others wait for news of jobs at node {self._state.settings.name!r}: ask again later"
+                )
             until = now + wanted.wait
             self._held.append(_Held(wanted, done, until, record, min(until, now + _LOOK_FIRST), _LOOK_FIRST))
 
@@ -71,7 +82,11 @@ class Follows:
         if not self._held:
             return
         waiting, self._held = self._held, []
-        for held in waiting:
+        slowest, stop_at = max(_LOOK_LAST, len(waiting) / _LOOKS_A_SECOND), time.monotonic() + _LOOK_WITHIN
+        for at, held in enumerate(waiting):
+            if time.monotonic() > stop_at:
+                self._held = waiting[at:] + self._held  # first, when it goes on
+                return
             is_changed = self._state.table.get(held.wanted.id) is not held.record
             if not is_changed and now < held.look_at:
                 self._held.append(held)
@@ -82,9 +97,9 @@ class Follows:
                 held.done(error)
                 continue
             if record is not None:
-                pause = min(_LOOK_LAST, held.pause * 1.3)
-                at = min(held.until, now + pause)
-                self._held.append(held._replace(record=record, look_at=at, pause=pause))
+                pause = max(min(_LOOK_LAST, held.pause * 1.3), slowest if slowest > _LOOK_LAST else 0.0)
+                look_at = min(held.until, now + pause)
+                self._held.append(held._replace(record=record, look_at=look_at, pause=pause))
 
     def _try(self, wanted: FollowWanted, done: Done, *, last: bool) -> Record | None:
         """Answer, or pass on, and return None; or return the record as it is, if there is nothing new (yet)."""

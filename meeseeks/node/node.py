@@ -34,6 +34,7 @@ from .handlers import HANDLERS, LATER
 from .history import History
 from .line import Dialer
 from .peers import Peers
+from .rarely import Rarely
 from .streams import Streams
 
 __all__ = ["Node"]
@@ -54,6 +55,7 @@ class Node:
         self.config = config
         self.name = config.name
         self.replies: list[tuple[list[bytes], Reply]] = []
+        self._rarely = Rarely(log)
         self._stop_at: float | None = None
         self._config_jobs: list[Event] = []
         self._executor_lives = True
@@ -222,7 +224,7 @@ class Node:
         replies, self.replies = self.replies, []
         for envelope, reply in replies:
             if not sockets.send_nowait(self._router, [*envelope, frame_of(reply, self.name)]):
-                log.info("a reply could not be delivered: its asker is gone")
+                self._rarely.say("gone", "a reply could not be delivered: its asker is gone", level=logging.INFO)
         for link in effects.links:
             self._peers.carry_out(link, now)
         for sync in effects.syncs:
@@ -290,8 +292,8 @@ class Node:
             result = HANDLERS[kind](self, data, asker)
         except MeeseeksError as error:
             asker.answer(error)
-        except Exception:  # the border of a handler: a defect in one request must not take the node down
-            log.exception("request %r failed", kind)
+        except Exception:  # noqa: BLE001 - the border of a handler: a defect in one request must not take the node down
+            self._rarely.say(("defect", kind), f"request {kind!r} failed", level=logging.ERROR, trace=True)
             asker.answer(MeeseeksError(f"request {kind!r} met a defect of node {self.name!r}; its log has the details"))
         else:
             if result is not LATER:

@@ -128,7 +128,11 @@ class OutputReader:
             return b"", 0
         if self.where(record, stream) is not None:
             key = TaskKey(record.spec.id, status.generation, status.epoch, status.start_count)
-            return self._spool.read(key, stream, offset, limit)
+            try:
+                return self._spool.read(key, stream, offset, limit)
+            except OSError as error:  # of the disk, or for want of a file descriptor: nothing to end the node for
+                why = f"the {stream} of job {record.spec.id!r} can't be read: {error.strerror}"
+                raise RequestFailed(why) from error
         data = (status.stdout_data if stream == "stdout" else status.stderr_data) or b""
         return data[offset : offset + limit], len(data)
 

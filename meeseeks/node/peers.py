@@ -18,6 +18,7 @@ from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import Hello, Reply, Request, SyncRequest
 
 from .line import Dialer, Line
+from .rarely import Rarely
 
 __all__ = ["Peers"]
 
@@ -46,6 +47,7 @@ class Peers:
         self._fixed: set[tuple[str, int]] = set()
         self._complained_of: dict[tuple[str, int], str] = {}  # addresses that can't be dialled, and why
         self._known_as: dict[tuple[str, int], str] = {}  # a dialled address -> the node that answered there
+        self._rarely = Rarely(log)
         self._unsent: dict[tuple[str, str | None], SyncWanted] = {}
         self.refused: str | None = None
         """Why a node that we dialled would not have us, if the last answer was a refusal."""
@@ -125,7 +127,7 @@ class Peers:
 
         def answered(reply: Reply) -> None:
             if reply.response is None:
-                log.warning("node %s refused a sync: %s", wanted.peer, reply.error)
+                self._rarely.say(("sync", wanted.peer), f"node {wanted.peer} refused a sync: {reply.error}")
                 return
             self._state.on_snapshot(codec.convert(reply.response.get("sync"), Snapshot))
 
@@ -165,9 +167,9 @@ class Peers:
                 if waiting is not None:
                     waiting[1](reply)
             except ProtocolError as error:
-                log.warning("from %s:%d: %s", line.host, line.port, error)
-            except Exception:  # the border: what one peer says must not take the node down
-                log.exception("an answer of %s:%d was not understood", line.host, line.port)
+                self._complain(line, "an answer", str(error))
+            except Exception:  # noqa: BLE001 - the border: what one peer says must not take the node down
+                self._complain(line, "an answer")
 
     def _read_updates(self, line: Line) -> None:
         assert line.subscriber is not None
@@ -177,9 +179,16 @@ class Peers:
             try:
                 self._state.on_update(codec.decode_update(frames[-1]))
             except ProtocolError as error:
-                log.warning("from %s:%d: %s", line.host, line.pub_port, error)
-            except Exception:  # as above
-                log.exception("a broadcast of %s:%d was not understood", line.host, line.pub_port)
+                self._complain(line, "a broadcast", str(error))
+            except Exception:  # noqa: BLE001 - as above
+                self._complain(line, "a broadcast")
+
+    def _complain(self, line: Line, what: str, why: str = "") -> None:
+        """Of what a peer sent and nobody understands: it may send it again with each heartbeat, or much more often."""
+        text = f"{what} of {line.host}:{line.port} was not understood" + (f": {why}" if why else "")
+        self._rarely.say(
+            (line.host, line.port, what), text, trace=not why, level=logging.WARNING if why else logging.ERROR
+        )
 
     def _send(self, line: Line, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
         number = next(self._number)

@@ -21,6 +21,8 @@ ANSWER_WITHIN = 5.0
 """Seconds that another node has for its answer."""
 
 _HOPS_MAX = 16
+_WAITING_MAX = 5000
+"""Requests that wait for other nodes at once."""
 
 T = TypeVar("T")
 
@@ -51,6 +53,8 @@ class Relay:
         hop = self._state.mesh.next_hop(node, now)
         if hop is None or not 1 <= hops <= _HOPS_MAX:
             raise RequestFailed(f"node {node!r}, which has the job, can't be reached from here")
+        if len(self._waiting) >= _WAITING_MAX:
+            raise RequestFailed(f"{_WAITING_MAX} requests for other nodes wait for their answers here: ask again later")
         self._number += 1
         number, (name, data) = self._number, request
 

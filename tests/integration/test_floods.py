@@ -1,0 +1,96 @@
+"""What one who was let in can ask or say as often as he likes: the node serves others, and its log stays short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+import zmq
+
+from meeseeks.core.effects import OWN, Beat, Update
+from meeseeks.errors import RequestFailed
+from meeseeks.wire import codec
+from meeseeks.wire.messages import Request
+from tests.support.curve import show
+from tests.support.fuzz import Fuzzer
+from tests.support.nodes import NodeProcess, mesh
+from tests.support.wait import wait_until
+
+FLOOD = 6000
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with mesh(tmp_path_factory.mktemp("floods"), 1, **{"state.inline_output": 0}) as (one,):
+        yield one
+
+
+def run_of(node: NodeProcess, jid: str) -> Any:
+    with node.client() as client:
+        client.submit(id=jid, pool="p", args=["sh", "-c", "echo began; exec sleep 1000"])
+        wait_until(lambda: client.request({"follow": {"id": jid}})["follow"].get("stdout") == b"began\n", 20)
+        return client.request({"follow": {"id": jid}})["follow"]["run"]
+
+
+def test_questions_that_wait_are_counted_and_their_end_is_one_line_in_the_log(node: NodeProcess):
+    run = run_of(node, "followed")
+    asks = zmq.Context.instance().socket(zmq.DEALER)
+    asks.linger = asks.sndhwm = asks.rcvhwm = 0
+    show(asks)
+    asks.connect(f"tcp://{node.address}:{node.port}")
+    wanted = {"id": "followed", "run": run, "stdout": 6, "wait": 5.0}
+    with closing(asks), node.client() as client:
+        for number in range(FLOOD):
+            asks.send(codec.encode(Request(id=number, request={"follow": wanted})))
+        assert asks.poll(20_000), "none was refused"
+        refused = codec.decode_reply(asks.recv()).error
+        assert refused is not None
+        assert "ask again later" in refused.message
+        assert client.ls(id="followed") == ["followed"]
+        asks.close()
+        client.kill("followed")  # all that wait have an answer now, and nobody to give it to
+        wait_until(lambda: "asker is gone" in node.stderr, 20, node.report)
+        again = {"id": "followed", "run": run, "stdout": 6}
+        wait_until(lambda: client.request({"follow": again})["follow"].get("ended"), 20)
+    assert node.stderr.count("asker is gone") < 5
+
+
+def test_output_that_cannot_be_read_does_not_end_the_node(node: NodeProcess):
+    run = run_of(node, "unreadable")
+    (spooled,) = (
+        path for path in (node.folder / "state" / "spool").rglob("*unreadable*") if path.is_file() and path.read_bytes()
+    )
+    with node.client() as client:
+        asked = Request(id=1, request={"follow": {"id": "unreadable", "run": run, "stdout": 6, "wait": 10.0}})
+        asks = zmq.Context.instance().socket(zmq.DEALER)
+        asks.linger = 0
+        show(asks)
+        with closing(asks):
+            asks.connect(f"tcp://{node.address}:{node.port}")
+            asks.send(codec.encode(asked))
+            assert not asks.poll(300), "it should wait"
+            spooled.rename(spooled.with_name("away"))
+            spooled.mkdir()
+            assert asks.poll(15_000), node.report()
+            error = codec.decode_reply(asks.recv()).error
+            assert error is not None
+            assert "can't be read" in error.message
+        with pytest.raises(RequestFailed, match="can't be read"):
+            client.request({"output": {"id": "unreadable"}})
+        spooled.rmdir()
+        spooled.with_name("away").rename(spooled)
+        client.kill("unreadable")
+
+
+def test_broadcasts_that_nobody_understands_are_one_line_in_the_log(node: NodeProcess):
+    with closing(Fuzzer(node, 1)) as forger, node.client() as client:
+        forger._meet()
+        for _ in range(500):
+            forger._pub.send_multipart([OWN.encode(), b"\xff"])
+        beat = Beat(node="forger", incarnation="1", number=1, seq=0, ts=0.0)
+        update = Update(node="forger", incarnation="1", topic=OWN, prev=0, seq=0, records=[], beats=[beat])
+        forger._pub.send_multipart([OWN.encode(), codec.encode(update)])
+        wait_until(lambda: "forger" in client.nodes(), 20, node.report)
+    assert 1 <= node.stderr.count("not understood") < 5
