@@ -199,7 +199,7 @@ class Requests:
         homes = {record.spec.submit_node for record in self.ledger.table} - {self.ledger.name}
         if name not in homes and name not in self.mesh.peers:
             known = ", ".join(sorted(homes | set(self.mesh.peers))) or "none"
-            raise InvalidRequest(f"no node {name!r} is known to {self.ledger.name!r} (known are: {known})")
+            raise InvalidRequest(f"no node {shown(name)} is known to {self.ledger.name!r} (known are: {known})")
         silent_s = self.mesh.silence(name, self.ledger.now)
         if silent_s < self.ledger.settings.timeout:
             raise InvalidRequest(

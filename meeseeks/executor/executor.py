@@ -41,8 +41,9 @@ from .journal import Entry, Journal
 from .leases import Leases
 from .processes import inspect
 from .queues import Queues
+from .results import inherited, result
 from .spawn import SpawnError, spawn
-from .spool import STREAMS, Spool
+from .spool import Spool
 from .task import Stage, Task
 
 __all__ = ["MAX_INLINE_OUTPUT", "Executor"]
@@ -88,7 +89,7 @@ class Executor:
         self.inputs = Inputs(self._deadlines, self.events.append)
         self._waiting: dict[TaskKey, Task] = {}
         self._running: dict[TaskKey, Task] = {}
-        self._exited = {end.key: _inherited(end, spool, inline_output) for end in unacked if end.key is not None}
+        self._exited = {end.key: inherited(end, spool, inline_output) for end in unacked if end.key is not None}
         self._exited.update({exited.key: exited for exited in ends})
         """Ends that the node has not acknowledged."""
         self._leaderless: set[Task] = set()
@@ -330,7 +331,7 @@ class Executor:
         task.stage = Stage.GONE
         self.inputs.close(task.order)
         self._leases.leave(task.order)
-        exited = self._exited[task.order.key] = _result(task, self._spool, self._inline_output)
+        exited = self._exited[task.order.key] = result(task, self._spool, self._inline_output)
         self._journal.ended(task.mark, exited)
         self.events.append(exited)
         self._queues.release(task)
@@ -343,61 +344,6 @@ class Executor:
         self.events.append(Dropped(task.order.key))
 
 
-def _result(task: Task, spool: Spool, inline_output: int) -> Exited:
-    """The end of a task of which nothing is left, with what it has written as far as that is small."""
-    key = task.order.key
-    sizes, texts = [], []
-    for stream, path in (("stdout", task.order.stdout), ("stderr", task.order.stderr)):
-        size = spool.size(key, stream) if path is None else 0
-        fits = path is None and size <= inline_output
-        sizes.append(size)
-        texts.append((spool.read(key, stream, 0, size)[0] if size else b"") if fits else None)
-    error = task.error
-    if error is None and task.rc is not None and task.rc < 0:
-        error = f"ended by signal {_signal_name(-task.rc)}"
-    return Exited(
-        key=key,
-        rc=task.rc,
-        error=error,
-        start_ts=task.start_ts,
-        end_ts=time.time(),
-        stdout_data=texts[0],
-        stderr_data=texts[1],
-        stdout_size=sizes[0],
-        stderr_size=sizes[1],
-        spooled=max(sizes) > inline_output,
-    )
-
-
-def _inherited(end: Entry, spool: Spool, inline_output: int) -> Exited:
-    """The end of a task of a dead executor, by its journal. What it has written is where it has been written to."""
-    assert end.key is not None
-    sizes = [spool.size(end.key, stream) for stream in STREAMS]
-    texts = [
-        spool.read(end.key, stream, 0, size)[0] if spool.has(end.key, stream) and size <= inline_output else None
-        for stream, size in zip(STREAMS, sizes, strict=True)
-    ]
-    return Exited(
-        key=end.key,
-        rc=end.rc,
-        error=end.error,
-        start_ts=end.start_ts,
-        end_ts=end.end_ts,
-        stdout_data=texts[0],
-        stderr_data=texts[1],
-        stdout_size=sizes[0],
-        stderr_size=sizes[1],
-        spooled=max(sizes) > inline_output,
-    )
-
-
 def _started(task: Task) -> Started:
     assert task.start_ts is not None
     return Started(task.order.key, task.pid, task.start_ts)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)  # a real-time signal

@@ -6,6 +6,7 @@ no locks; nothing in here blocks but the wait.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import time
@@ -42,6 +43,7 @@ __all__ = ["Node"]
 log = logging.getLogger(__name__)
 
 _STOP_WITHIN = 8.0
+_CLOSE_WITHIN = 10.0
 _READ_WITHIN = 0.02
 """Seconds for the requests of one turn: so that a flood does not keep the others waiting."""
 _LAST_WORDS_MS = 1000
@@ -139,8 +141,11 @@ class Node:
             self._leave()  # the executor keeps for the next start what could not be stored
             return
         self._executor_lives = False
+        # Whoever stops a node waits for it: nothing may hang for ever.
+        faulthandler.dump_traceback_later(_CLOSE_WITHIN, exit=True)
         self._turn({}, self._executor.stop(timeout=1.0))
         self._close()
+        faulthandler.cancel_dump_traceback_later()
 
     def _leave(self) -> None:
         """Close everything but the executor: the node that comes next with this state folder takes its jobs over."""
