@@ -1,4 +1,4 @@
-"""How a task ended, in the words of its node: exit code, error, times, and what it has written as far as that is small."""
+"""How a task ended, in the words of its node: exit code, error, times, and its output as far as that is small."""
 
 from __future__ import annotations
 
