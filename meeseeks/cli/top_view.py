@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from . import views
 from .overview import PoolTotal
 from .top_model import Model
-from .top_screen import Line, cut
+from .top_screen import Line, cut, cut_id
 
 __all__ = ["Panes", "picture"]
 
@@ -223,7 +223,9 @@ def _job(cells: Sequence[str], columns: Sequence[_Column], style: str, *, is_sel
 def _row(columns: Sequence[_Column], cells: Sequence[str] | None = None) -> str:
     texts = [column.head for column in columns] if cells is None else cells
     return "  ".join(
-        cut(" " * (column.width - cell_len(text)) + text if column.right else text, column.width)
+        cut_id(text, column.width)
+        if column.head == "ID"
+        else cut(" " * (column.width - cell_len(text)) + text if column.right else text, column.width)
         for column, text in zip(columns, texts, strict=True)
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from meeseeks.cli.top_screen import cut_id
 from tests.cli.conftest import COMMAND, environment
 from tests.cli.screen import ScreenTerminal
 from tests.support.wait import wait_until
@@ -194,3 +195,16 @@ def test_ctrl_z_gives_the_terminal_back_for_a_while(nodes):
         wait_until(lambda: Path(f"/proc/{terminal.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
         os.kill(terminal.process.pid, signal.SIGCONT)
         terminal.wait_screen(lambda _text: terminal.text.count("mks top") > shown)
+
+
+@pytest.mark.parametrize(
+    ("jid", "cells", "shown"),
+    [
+        ("short", 8, "short   "),
+        ("0123456789abcdef0123456789abcdef-12", 20, "0123456789abc…def-12"),
+        ("0123456789abcdef@render-node", 16, "012345678…e-node"),
+        ("0123456789", 5, "0123…"),
+    ],
+)
+def test_an_id_is_cut_where_it_says_least(jid, cells, shown):
+    assert cut_id(jid, cells) == shown
