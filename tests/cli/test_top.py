@@ -202,7 +202,7 @@ def test_ctrl_z_gives_the_terminal_back_for_a_while(nodes):
     [
         ("short", 8, "short   "),
         ("0123456789abcdef0123456789abcdef-12", 20, "0123456789abc…def-12"),
-        ("0123456789abcdef@render-node", 16, "012345678…e-node"),
+        ("0123456789abcdef@render-node", 16, "012345678…r-node"),
         ("0123456789", 5, "0123…"),
     ],
 )
