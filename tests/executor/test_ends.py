@@ -38,7 +38,8 @@ if os.fork() == 0:
         if "clean" in sys.argv:
             text = "echo $$ > tmp; mv tmp child; sleep 60; true"
             os.execve("/bin/sh", ["sh", "-c", text], {"PATH": os.environ["PATH"]})
-        open("child", "w").write(str(os.getpid()))
+        with open("tmp", "w") as file: file.write(str(os.getpid()))
+        os.rename("tmp", "child")  # who sees it sees all of it
         while True: time.sleep(60)
     os._exit(0)
 os.wait()
