@@ -74,5 +74,7 @@ class Place:
     def environment(self, node: NodeProcess | None = None) -> dict[str, str]:
         """The environment of a command that is measured: this one's, the revision's package, and the node to ask."""
         root = str(Path(meeseeks.__file__).parent.parent)
-        found = {**os.environ, "PYTHONPATH": root}
+        # Python finds compiled modules, as after an installation; a checkout may be set not to keep any.
+        found = {**os.environ, "PYTHONPATH": root, "PYTHONPYCACHEPREFIX": str(self.folder / "compiled")}
+        found.pop("PYTHONDONTWRITEBYTECODE", None)
         return {**found, "MEESEEKS_CONF": f"address={node.address} port={node.port}"} if node else found
