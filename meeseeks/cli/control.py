@@ -56,8 +56,10 @@ def set_command(call: Invocation, /, words: tuple[str, ...], where: tuple[str, .
     changes = dict(job_change(word) for word in words if "=" in word)
     if not changes:
         raise click.UsageError("say what to change, as in 'mks set JID hold=false'")
-    if bool(ids) == bool(where):
-        raise click.UsageError("say which jobs to change: by ids or by --where, not both")
+    if not ids and not where:
+        raise click.UsageError("say which jobs to change: their ids, or --where and a filter")
+    if ids and where:
+        raise click.UsageError("say which jobs to change by ids or by --where, not both")
     if "id" in changes:
         raise InvalidRequest("the id of a job can't be changed")
     chosen = selection(where or ids)

@@ -7,6 +7,7 @@ only `mks demo` needs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -21,6 +22,9 @@ from .exits import BROKEN_PIPE, FAILED, INTERRUPTED, OK, WRONG_USAGE, exit_code_
 from .invocation import Invocation, client_options, json_option
 
 __all__ = ["cli", "main", "one_line_helps"]
+
+_OUTPUT_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of an OSError without a file's name: the file that stdout was sent to takes no more."""
 
 _COMMANDS = {
     "demo": ("demo", "Show a mesh of three nodes that runs real jobs on this machine."),
@@ -113,6 +117,7 @@ def one_line_helps() -> dict[str, str]:
 
 def main() -> NoReturn:
     """The console script: never a traceback unless `--debug` asks for it."""
+    _open_closed_streams()
     invocation = Invocation()
     shell = os.environ.pop("_MKS_COMPLETE", "")  # a completion script asks what may come next
     try:
@@ -125,6 +130,19 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the border to the user: each error becomes a line and a code
         code = _report(error, debug=invocation.debug)
     _leave(code)
+
+
+def _open_closed_streams() -> None:
+    """A stream that was closed (`mks ls >&-`) becomes /dev/null, before a socket gets its number and is written to."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
+            stream = open(fd, mode, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def _complete(shell: str) -> int:
@@ -155,6 +173,8 @@ def _report(error: Exception, *, debug: bool) -> int:
         text, code = error.format_message(), error.exit_code
     elif isinstance(error, MeeseeksError):
         text, code = str(error), exit_code_of(error)
+    elif isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_IS_FULL:
+        text, code = f"can't write the output: {error.strerror}", FAILED
     elif isinstance(error, OSError):
         text, code = str(error), FAILED
     else:

@@ -10,10 +10,12 @@ from .words import Selection
 if TYPE_CHECKING:
     from meeseeks import Client
 
-__all__ = ["infos_of", "warn_missing", "warn_stuck"]
+__all__ = ["infos_of", "warn_missing", "warn_over", "warn_stuck"]
 
 _NAMED = 5
 """Ids that are not there, and are named."""
+_NOWHERE = {"no online node has pool": "mks pools", "there is no node": "mks nodes"}
+"""How the reasons begin that a wrong name has, and what shows the right ones."""
 _AT_ONCE = 500
 """Jobinfos in one answer: with small outputs in them, thousands could be more than one message may hold."""
 
@@ -43,9 +45,20 @@ def warn_missing(chosen: Selection, found: dict[str, Any], then: str = "") -> bo
 
 
 def warn_stuck(submitted: dict[str, dict[str, Any]]) -> None:
-    """Say in a line on stderr that a new job waits for a pool that is nowhere: often its name is misspelt."""
+    """Say in a line on stderr that a new job waits for a pool or a node that is nowhere: often its name is misspelt."""
     for jid, info in submitted.items():
         reason = info.get("reason") or ""
-        if reason.startswith("no online node has pool"):
-            warn(f"job {jid} waits: {reason}; 'mks pools' shows those that are there, 'mks kill {jid}' takes it back")
-            return
+        for begins, command in _NOWHERE.items():
+            if reason.startswith(begins):
+                warn(
+                    f"job {jid} waits: {reason}; '{command}' shows those that are there, 'mks kill {jid}' takes it back"
+                )
+                return
+
+
+def warn_over(submitted: dict[str, dict[str, Any]]) -> None:
+    """Say in a line on stderr that an id was of a job that has ended: it has changed, and nothing runs."""
+    over = [(jid, info["state"]) for jid, info in submitted.items() if info["state"] in ("done", "failed", "killed")]
+    if over:
+        (jid, state), more = over[0], f" (so are {len(over) - 1} more)" if len(over) > 1 else ""
+        warn(f"job {jid} was there and is {state}{more}: it does not run again; 'mks set {jid} state=new' makes it")

@@ -12,7 +12,7 @@ from .exits import OK
 from .invocation import Invocation, client_options, json_option
 from .jobspec import FROM_STDIN, JobCommand, job_options, jobspec
 from .output import Listing, Printer
-from .pick import warn_stuck
+from .pick import warn_over, warn_stuck
 from .views import masked
 
 __all__ = ["sub_command"]
@@ -55,6 +55,7 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
     with call.client() as client:
         submitted = submit_all(client, specs)
         warn_stuck(submitted)
+        warn_over({spec["id"]: submitted[spec["id"]] for spec in specs if _is_there(spec, submitted)})
         printer = call.printer()
         if not (wait and call.json):
             _show(printer, submitted)
@@ -93,6 +94,11 @@ def _specs(where: str, command: list[str], options: dict[str, Any]) -> list[dict
 
         return each_of(spec, each)
     return [spec]
+
+
+def _is_there(spec: dict[str, Any], submitted: dict[str, Any]) -> bool:
+    """Whether a spec names a job that may have been there, and does not say itself what state it shall be in."""
+    return spec.get("id") in submitted and "state" not in spec
 
 
 def _refuse_options() -> None:

@@ -242,7 +242,9 @@ def _node(node: Any) -> str:
 def _pool(name: str, of: Mapping[str, Any]) -> str:
     slots = of["slots"] or "unlimited"
     notes = [word for word in ("hold", "drain") if of[word]]
-    return f"{name}:{of['running']}/{slots}" + (f"({','.join(notes)})" if notes else "")
+    # What is next in line at the executor counts as running there: short jobs would read 4 of 2.
+    running = min(of["running"], of["slots"] or of["running"])
+    return f"{name}:{running}/{slots}" + (f"({','.join(notes)})" if notes else "")
 
 
 def _is_worth_a_line(key: str, value: Any) -> bool:

@@ -13,6 +13,23 @@ from meeseeks.errors import InvalidRequest
 
 __all__ = ["Selection", "job_change", "name_value", "nodes_wanted", "seconds", "selection", "target"]
 
+_STATES = ("new", "running", "done", "failed", "killed")
+_FLAGS = ("active", "hold", "restart", "resubmit")
+_NUMBERS = (
+    *(
+        "rc",
+        "pid",
+        "seq",
+        "generation",
+        "retries",
+        "runtime",
+        "start_count",
+        "fail_count",
+        "stdout_size",
+        "stderr_size",
+    ),
+    *("ts", "submit_ts", "assign_ts", "claim_ts", "start_ts", "end_ts"),
+)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -37,14 +54,40 @@ def selection(words: Sequence[str]) -> Selection:
                 ids.append(word)
                 continue
             key, value = "id", word
-        if not key or not value:
+        if key and not value:
+            raise InvalidRequest(f"filter {word!r} has no value: give key=value; a value may end in '*'")
+        if not key:
             raise InvalidRequest(f"{word!r} is no job id and no filter of the form key=value")
         if key in filters:
             raise InvalidRequest(f"the filter {key!r} is given twice")
+        _check_filter(key, value)
         filters[key] = value
     if ids and filters:
         raise InvalidRequest(f"give job ids or filters, not both: {ids[0]!r} is an id, {_first(filters)!r} a filter")
     return Selection(list(dict.fromkeys(ids)), filters)
+
+
+def _check_filter(key: str, value: str) -> None:
+    """Refuse a value that no job can have: `state=runing` would match nothing, and `mks wait` be content with that."""
+    if key == "state":
+        fits = any(state == value or (value[-1] == "*" and state.startswith(value[:-1])) for state in _STATES)
+        allowed = f"{', '.join(_STATES)}, or the beginning of one and '*'"
+    elif key in _FLAGS:
+        fits, allowed = value.lower() in ("true", "false"), "true and false"
+    elif key in _NUMBERS:
+        fits, allowed = value.lower() == "none" or _is_number(value), "a number and none"
+    else:
+        return
+    if not fits:
+        raise InvalidRequest(f"no job has {key}={value}: allowed are {allowed}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _first(filters: dict[str, str]) -> str:

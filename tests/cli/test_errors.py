@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,31 @@ def test_a_reader_that_went_away_is_no_error(nodes):
         os.close(writing)
         _, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize("args", [["ls"], ["ls", "--json"], ["nodes"], ["--version"], ["run", "p", "--", "echo", "x"]])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_like_dev_null(nodes, args, closed):
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, *args],
+        capture_output=True,
+        timeout=TIMEOUT,
+        env=environment(nodes[0]),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("args", [["nodes"], ["nodes", "--json"], ["run", "p", "--", "echo", "x"]])
+def test_a_full_disk_under_the_output_is_told(nodes, args):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *args],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT,
+            env=environment(nodes[0]),
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"mks: can't write the output: No space left on device\n")

@@ -102,6 +102,24 @@ def test_get_says_why_a_job_waits(good, mks):
     good("kill", "stuck")
 
 
+def test_sub_says_that_a_node_is_nowhere(good, mks):
+    answer = mks("sub", "--id", "astray", "p@nosuch", "--", "true")
+    assert (answer.code, answer.out) == (0, "astray\n")
+    assert answer.err.startswith(
+        "mks: job astray waits: there is no node 'nosuch' (nodes are: a, b); 'mks nodes' shows"
+    )
+    good("kill", "astray")
+
+
+def test_sub_with_the_id_of_a_job_that_has_ended_says_that_nothing_runs(good, mks):
+    good("sub", "--id", "over", "--wait", "p", "--", "true")
+    answer = mks("sub", "--id", "over", "p", "--", "false")
+    assert (answer.code, answer.out) == (0, "over\n")
+    assert answer.err == (
+        "mks: job over was there and is done: it does not run again; 'mks set over state=new' makes it\n"
+    )
+
+
 def test_kill_by_id_and_by_filter(good, mks):
     for name in ("k1", "k2", "k3"):
         good("sub", "--id", name, "--tag", "victim", "p", "--", "sleep", "60")

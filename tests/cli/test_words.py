@@ -27,6 +27,8 @@ def test_words_are_ids_or_filters():
     assert words.selection(["job-*"]) == ([], {"id": "job-*"})
     assert words.selection(["error=a=b"]) == ([], {"error": "a=b"})
     assert words.selection([]) == ([], {})
+    for word in ("state=run*", "state=*", "active=True", "rc=none", "rc=-9", "fail_count=1", "pool=0", "stdin=none"):
+        assert words.selection([word]).filters == {word.partition("=")[0]: word.partition("=")[2]}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,13 @@ def test_words_are_ids_or_filters():
         (["a", "b*"], "not both"),
         (["tag=x", "tag=y"], "given twice"),
         (["=x"], "no filter"),
-        (["tag="], "no filter"),
+        (["tag="], "has no value"),
+        (["state=runing"], "no job has state=runing: allowed are new, running, done, failed, killed"),
+        (["state=x*"], "no job has"),
+        (["active=yes"], "true and false"),
+        (["hold=*"], "true and false"),
+        (["rc=0*"], "a number and none"),
+        (["retries=some"], "a number and none"),
     ],
 )
 def test_other_words_are_refused(given, said):
@@ -105,6 +113,13 @@ def test_a_change_that_can_not_be_is_refused(text):
 )
 def test_a_duration_is_short(elapsed, wanted):
     assert views.duration(elapsed) == wanted
+
+
+def test_no_more_run_in_a_pool_than_it_has_slots():
+    pools = {"p": {"running": 4, "slots": 2, "hold": False, "drain": False}}
+    pools["u"] = {**pools["p"], "slots": 0}
+    status = {"state": "online", "address": "h", "port": 1, "loadavg": 0.0, "version": "1", "pools": pools}
+    assert views.nodes({"a": status}).rows[0][-1] == "p:2/2 u:4/unlimited"
 
 
 def test_text_of_others_stays_on_its_line():
