@@ -71,6 +71,12 @@ def masked(info: Mapping[str, Any], named: Sequence[str] = ()) -> Mapping[str, A
     return {**info, "config": {**info["config"], "env": shown}}
 
 
+def _first_cells(info: Mapping[str, Any], now: float) -> tuple[str, str, str, str, str, str]:
+    """Of a job in any list: id, state, pool, node, exit code, and how long it took or has been there."""
+    rc = "-" if info["rc"] is None else str(info["rc"])
+    return info["id"], info["state"], info["pool"], _node(info["node"]), rc, duration(elapsed(info, now))
+
+
 def jobs(infos: Iterable[Mapping[str, Any]], now: float | None = None) -> Listing:
     """Jobs, oldest first, a line each. On a terminal, why one waits or has failed stands before its command."""
     now = time.time() if now is None else now
@@ -80,14 +86,7 @@ def jobs(infos: Iterable[Mapping[str, Any]], now: float | None = None) -> Listin
     rows = []
     for info in ordered:
         command, why = command_line(info["args"]), _why(info)
-        row = (
-            info["id"],
-            info["state"],
-            info["pool"],
-            _node(info["node"]),
-            "-" if info["rc"] is None else str(info["rc"]),
-            duration(elapsed(info, now)),
-        )
+        row = _first_cells(info, now)
         rows.append((*row, f"[{why}] {command}" if why else command) if is_shown else (*row, command, why))
     return Listing(ordered, heads, rows, empty="no jobs")
 
@@ -151,12 +150,7 @@ def ended(infos: Iterable[Mapping[str, Any]], now: float) -> Listing:
     infos = list(infos)
     rows = [
         (
-            info["id"],
-            info["state"],
-            info["pool"],
-            _node(info["node"]),
-            "-" if info["rc"] is None else str(info["rc"]),
-            duration(elapsed(info, now)),
+            *_first_cells(info, now),
             "-" if info["end_ts"] is None else duration(now - info["end_ts"]),
             f"[{why}] {command_line(info['args'])}" if (why := _why(info)) else command_line(info["args"]),
         )
