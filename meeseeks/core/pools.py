@@ -13,6 +13,8 @@ __all__ = ["Pool", "Task", "Tasks"]
 _SHORT = 0.2
 """Seconds. Where jobs are shorter on average, a slot would stand empty for a good part of the time between two."""
 _PREFETCH_MAX = 64
+import os
+_AHEAD=float(os.environ.get('AHEAD','0.02'))
 
 
 class Task:
@@ -90,7 +92,7 @@ class Pool:
         """How many jobs are kept ready beyond the slots: none, unless jobs are very short here."""
         if self._mean is None or self._mean >= _SHORT or not self.settings.slots:
             return 0
-        return min(max(2, self.settings.slots), _PREFETCH_MAX)
+        return min(max(2, self.settings.slots, int(self.settings.slots * _AHEAD / max(self._mean, 0.0005))), _PREFETCH_MAX)
 
     def has_room(self) -> bool:
         """Whether one more task may go to the executor."""

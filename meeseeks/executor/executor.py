@@ -104,6 +104,10 @@ class Executor:
         return self.is_stopping and not self._running
 
     @property
+    def has_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    @property
     def has_tasks(self) -> bool:
         """Whether anything waits or runs."""
         return bool(self._waiting or self._running)
@@ -332,6 +336,8 @@ class Executor:
         self.inputs.close(task.order)
         self._leases.leave(task.order)
         exited = self._exited[task.order.key] = result(task, self._spool, self._inline_output)
+        if exited.spooled:
+            self._spool.keep(task.order.key)
         self._journal.ended(task.mark, exited)
         self.events.append(exited)
         self._queues.release(task)

@@ -29,7 +29,8 @@ from pathlib import Path
 from meeseeks.clock import monotonic
 from meeseeks.core.effects import Ack, Adopted, Event
 from meeseeks.errors import ProtocolError
-from meeseeks.wire import codec, messages, sockets
+from meeseeks.wire import codec, messages
+from meeseeks.wire.local import Listener
 from meeseeks.wire.messages import Fed, Order
 
 from .frames import frames
@@ -41,6 +42,7 @@ __all__ = ["ExecutorHandle"]
 
 _SOCKET_PATH_MAX = 107  # bytes of a socket file's path, of Linux
 _POLL_MS = 20
+_LINGER_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +82,11 @@ class ExecutorHandle:
             holder, self.pidfd = found
             self._path = Path(holder.socket)
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.socket = sockets.ipc_listener(self._path)
+            self.line = Listener(self._path)
             log.info("found the executor of an earlier run, process %d", holder.pid)
         else:
             self._path = self._new_path()
-            self.socket = sockets.ipc_listener(self._path)
+            self.line = Listener(self._path)
             self.pidfd = self._start()
 
     @property
@@ -106,7 +108,7 @@ class ExecutorHandle:
         """Send what had to wait; False if some of it still has to."""
         if self._is_adopted:
             for sent, frame in frames(self._backlog):
-                if not sockets.send_nowait(self.socket, [frame]):
+                if not self.line.send(frame):
                     break
                 del self._backlog[:sent]
         self._is_urgent = self._is_urgent and bool(self._backlog)
@@ -115,12 +117,11 @@ class ExecutorHandle:
     def receive(self) -> list[Event]:
         """All that the executor has told so far. Never waits."""
         events: list[Event] = []
-        while (message := sockets.receive_nowait(self.socket)) is not None:
-            for frame in message:
-                try:
-                    events.extend(self._for_the_core(codec.decode_events(frame)))
-                except ProtocolError as error:
-                    log.warning("events of the executor that can't be read were dropped: %s", error)
+        for frame in self.line.receive():
+            try:
+                events.extend(self._for_the_core(codec.decode_events(frame)))
+            except ProtocolError as error:
+                log.warning("events of the executor that can't be read were dropped: %s", error)
         if self._is_urgent:
             self.flush()
         return events
@@ -154,13 +155,12 @@ class ExecutorHandle:
         return bool(poll.poll(0))
 
     def restart(self) -> None:
-        """Start another one, which first ends what the dead one left. `pidfd` is a new one; `socket` stays.
+        """Start another one, which first ends what the dead one left. `pidfd` is a new one; `line` stays.
 
         Receive the dead one's last events before: from now on none of it is handed out.
         """
         self._reap()
-        while sockets.receive_nowait(self.socket) is not None:
-            continue
+        self.line.hang_up()
         self._backlog.clear()
         self._is_adopted = False
         self.pidfd = self._start()
@@ -189,12 +189,12 @@ class ExecutorHandle:
         os.close(self.pidfd)
         if self._process is not None:
             self._process.returncode = 0  # it is not waited for here: it lives on
-        sockets.close(self.socket, linger_ms=500)
+        self.line.close(_LINGER_S)
 
     def _receive_until_dead(self, timeout: float) -> list[Event]:
-        poller = sockets.Poller()
-        poller.register(self.socket, sockets.POLLIN)
-        poller.register(self.pidfd, sockets.POLLIN)
+        poller = select.poll()
+        poller.register(self.line, select.POLLIN)
+        poller.register(self.pidfd, select.POLLIN)
         events: list[Event] = []
         deadline = monotonic() + timeout
         while not self.died() and monotonic() < deadline:
@@ -244,7 +244,7 @@ class ExecutorHandle:
         return path
 
     def _close(self) -> None:
-        sockets.close(self.socket)
+        self.line.close()
         self._path.unlink(missing_ok=True)
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)

@@ -10,14 +10,16 @@ import contextlib
 import logging
 import math
 import os
+import select
 import signal
 import time
 from pathlib import Path
 
 from meeseeks.clock import monotonic
-from meeseeks.core.effects import Started
+from meeseeks.core.effects import Exited, Started
 from meeseeks.errors import ProtocolError
-from meeseeks.wire import codec, sockets
+from meeseeks.wire import codec
+from meeseeks.wire.local import Dialer
 from meeseeks.wire.messages import Event, Order
 
 from .ends import Ends
@@ -30,8 +32,11 @@ _STOP_S = 9.0
 """How long a stop may take, SIGKILL to strays included: whoever stops a node waits for ten seconds."""
 _RETRY_S = 0.05
 _STARTS_WAIT_S = 0.002
+_ENDS_WAIT_S = float(os.environ.get('ENDS','0.004'))
 _KEEP_AGAIN_S = 2.0
-_LINGER_MS = 500
+_LINGER_S = 0.5
+_DIAL_S = 0.02
+_DIAL_MAX_S = 0.25
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +55,8 @@ class Loop:
         self._ends = ends
         self._linger_s = linger_s
         self._leave_at = self._tell_at = math.inf
-        self._line = sockets.ipc_dialer(socket_path)
-        self._monitor = sockets.monitor(self._line)
+        self._line = Dialer(socket_path)
+        self._dial_at, self._dial_pause = 0.0, _DIAL_S
         self._parent = _watch(parent)
         self._has_met_node = self._has_lost_node = False
         self._is_asked = False
@@ -65,22 +70,22 @@ class Loop:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only with a handler does it reach the pipe
         signal.signal(signal.SIGTERM, self._ask_stop)
         signal.signal(signal.SIGINT, self._ask_stop)
-        self._poller = sockets.Poller()
-        for readable in (self._line, self._monitor, self._wake, self._parent, self._executor.inputs.fileno()):
-            self._poller.register(readable, sockets.POLLIN)
+        self._poller = select.poll()
+        for readable in (self._line, self._wake, self._parent, self._executor.inputs):
+            self._poller.register(readable, select.POLLIN)
 
     def run(self) -> None:
         """Until everything has ended after a stop."""
-        self._executor.announce()  # the monitor may have missed that we connected
+        self._dial()
         while not self._is_over():
-            ready = dict(self._poller.poll(self._timeout_ms()))
+            ready = {fd for fd, _ in self._poller.poll(self._timeout_ms())}
             if self._wake in ready:
                 self._empty_pipe()
             if self._parent in ready:
                 self._on_parent_gone()
-            if self._monitor in ready:
-                self._on_monitor()
-            orders = self._receive() if self._line in ready or self._is_asked else []
+            orders = self._receive() if self._line.fileno() in ready else []
+            if not self._line.is_connected:
+                self._dial()
             self._executor.turn(orders)
             if self._ends is not None and not self._executor.ends:
                 self._ends.forget()
@@ -128,10 +133,14 @@ class Loop:
             self._has_lost_node = True  # nobody will ever connect, unless the next node finds us before we leave
 
     def _timeout_ms(self) -> int | None:
+        if self._is_asked:
+            return 0
         at = self._executor.next_at()
         if self._executor.events:  # they could not be sent, or wait for a moment
             again_at = min(monotonic() + _RETRY_S, self._tell_at)
             at = again_at if at is None else min(again_at, at)
+        if not self._line.is_connected:
+            at = self._dial_at if at is None else min(self._dial_at, at)
         if self._leave_at < math.inf:
             at = min(self._leave_at, math.inf if at is None else at)
         if self._executor.is_stopping:
@@ -141,29 +150,34 @@ class Loop:
 
     def _empty_pipe(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while os.read(self._wake, 4096):
-                pass
+            os.read(self._wake, 4096)  # what is left wakes us again
 
-    def _on_monitor(self) -> None:
-        while (event := sockets.monitor_event(self._monitor)) is not None:
-            if event == "ready":
-                self._has_lost_node, self._is_asked, self._has_met_node = False, True, True
-                self._leave_at = math.inf
-            elif event == "disconnected":
-                self._has_lost_node = True
+    def _dial(self) -> None:
+        """Connect, if a node is there; else try again soon."""
+        now = monotonic()
+        if now < self._dial_at:
+            return
+        if self._line.dial():
+            self._has_lost_node, self._is_asked, self._has_met_node = False, True, True
+            self._leave_at = math.inf
+            self._dial_pause = _DIAL_S
+        self._dial_at = now + self._dial_pause
+        self._dial_pause = min(2 * self._dial_pause, _DIAL_MAX_S)
 
     def _receive(self) -> list[Order]:
         orders: list[Order] = []
-        while (message := sockets.receive_nowait(self._line)) is not None:
-            for frame in message:
-                try:
-                    batch = codec.decode_orders(frame)
-                except ProtocolError as error:
-                    log.warning("orders that can't be read were dropped: %s", error)
-                    continue
-                orders.extend(batch)
-                if not batch:
-                    self._is_asked = True
+        for frame in self._line.receive():
+            try:
+                batch = codec.decode_orders(frame)
+            except ProtocolError as error:
+                log.warning("orders that can't be read were dropped: %s", error)
+                continue
+            orders.extend(batch)
+            if not batch:
+                self._is_asked = True
+        if not self._line.is_connected:
+            self._has_lost_node = True
+            self._dial_at, self._dial_pause = 0.0, _DIAL_S
         return orders
 
     def _tell(self) -> None:
@@ -172,7 +186,7 @@ class Loop:
         if self._may_wait(events):
             return
         for sent, frame in frames(events):
-            if not sockets.send_nowait(self._line, [frame]):
+            if not self._line.send(frame):
                 return
             del events[:sent]
 
@@ -181,12 +195,13 @@ class Loop:
 
         The start of a job that is over at once is told together with its end: one turn of the node instead of two.
         """
-        if not events or not all(isinstance(event, Started) for event in events):
+        patience = _patience(events, self._executor.has_waiting)
+        if not patience:
             self._tell_at = math.inf
             return False
         now = monotonic()
         if self._tell_at == math.inf:
-            self._tell_at = now + _STARTS_WAIT_S
+            self._tell_at = now + patience
         if now < self._tell_at:
             return True
         self._tell_at = math.inf
@@ -204,9 +219,17 @@ class Loop:
         self._executor.close()
         if self._ends is not None:
             self._ends.keep(list(self._executor.ends))  # our node may have died before it has stored them
-        sockets.close(self._line, 0 if self._has_lost_node else _LINGER_MS)
-        sockets.close(self._monitor)
-        sockets.context().term()
+        self._line.close(_LINGER_S)
+
+
+def _patience(events, has_waiting):
+    if not events:
+        return 0.0
+    if all(isinstance(event, Started) for event in events):
+        return _STARTS_WAIT_S
+    if has_waiting and all(isinstance(event, (Started, Exited)) for event in events):
+        return _ENDS_WAIT_S
+    return 0.0
 
 
 def _watch(parent: int) -> int:

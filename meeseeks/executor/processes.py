@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 __all__ = [
@@ -32,6 +33,7 @@ TASK_MARK = "MEESEEKS_TASK"
 _PR_SET_CHILD_SUBREAPER = 36
 _PF_EXITING = 4
 _PIECE = 1 << 16
+_HALF_A_PAGE = 2048
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +79,24 @@ def children() -> list[int]:
     None is missing: only we reap them, and the kernel appends those that it gives to us.
     """
     me = os.getpid()
+    fd = _children_of(me)
+    if fd < 0:  # a kernel without CONFIG_PROC_CHILDREN
+        return [process.pid for process in snapshot().values() if process.parent == me]
+    raw = piece = os.pread(fd, _PIECE, 0)
+    while len(piece) >= _HALF_A_PAGE:  # the kernel gives a page at a time: one that is not nearly full is the last
+        piece = os.pread(fd, _PIECE, len(raw))
+        raw += piece
+    return [int(pid) for pid in raw.split()]
+
+
+@cache
+def _children_of(me: int) -> int:
+    """The kernel's list, opened once: it is read after every exit. -1 where there is none."""
     try:
         # Only the main thread forks here, and orphans are given to it.
-        return [int(pid) for pid in _read(f"/proc/{me}/task/{me}/children", missing_ok=False).split()]
-    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [process.pid for process in snapshot().values() if process.parent == me]
+        return os.open(f"/proc/{me}/task/{me}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1
 
 
 def branches(processes: dict[int, Process]) -> dict[int, list[int]]:
@@ -143,14 +158,10 @@ def become_subreaper() -> None:
         raise OSError(error, f"can't become a subreaper: {os.strerror(error)}")
 
 
-def _read(path: str, *, missing_ok: bool = True) -> bytes:
+def _read(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        if missing_ok:
-            return b""
-        raise
-    except (ProcessLookupError, PermissionError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
     try:
         pieces = []

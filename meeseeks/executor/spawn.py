@@ -152,12 +152,12 @@ def _open_outputs(order: Start, spool: Spool, opened: list[int]) -> tuple[int, i
             found.append(_open(order, stream, path, _WRITE, opened))
             continue
         fd = spool.create(order.key, stream)
-        opened.append(fd)
         _give(fd, order.config)
         found.append(fd)
     stdout, stderr = found
     # One file for both is opened once: two positions in it would overwrite each other.
-    return (stdout, stdout) if os.path.sameopenfile(stdout, stderr) else (stdout, stderr)
+    is_one = order.stdout is not None and order.stderr is not None and os.path.sameopenfile(stdout, stderr)
+    return (stdout, stdout) if is_one else (stdout, stderr)
 
 
 def _open(order: Start, stream: str, path: str, flags: int, opened: list[int]) -> int:

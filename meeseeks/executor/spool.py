@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import stat
 import zlib
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ STREAMS = ("stdout", "stderr")
 _NAME_MAX = 90  # of a part of a file name: two parts and three numbers stay below the 255 bytes of a file system
 _SHARDS = 256
 _SPARE_MAX = 64
+_OPEN_MAX = 128
 _ENDINGS = {"stdout": ".out", "stderr": ".err"}
 # O_APPEND: a job that opens /dev/stdout once more must not write over what it has written already.
 _CAPTURE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -39,6 +41,9 @@ class Spool:
         self._root = os.fspath(folder)
         self._spare: list[str] = []
         """Files that nobody needs any more: to rename one costs a third of deleting it and making another."""
+        self._open_max = min(_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._open: dict[str, int] = {}
+        """Descriptors of the files made last, spare ones too: what is open need not be looked up by its name."""
 
     def prepare(self) -> None:
         """Make the folders now, some 15 ms for all, so that no task waits for its own. A full disk may prevent it."""
@@ -66,8 +71,12 @@ class Spool:
 
     def size(self, key: TaskKey, stream: str) -> int:
         """How many bytes were captured by now."""
+        path = self._path(key, stream)
+        fd = self._open.get(path)
+        if fd is not None:
+            return os.fstat(fd).st_size
         try:
-            return os.stat(self._path(key, stream)).st_size  # noqa: PTH116 - twice an exit: a Path costs more than the call
+            return os.stat(path).st_size  # noqa: PTH116 - twice an exit: a Path costs more than the call
         except FileNotFoundError:
             return 0
 
@@ -76,31 +85,46 @@ class Spool:
         return Path(self._path(key, stream)).exists()
 
     def create(self, key: TaskKey, stream: str) -> int:
-        """A file descriptor to capture into. OSError where the disk won't have it."""
+        """A file descriptor to capture into, which stays the spool's own. OSError where the disk won't have it."""
         path = self._path(key, stream)
-        if self._spare and (fd := self._reuse(self._spare.pop(), path)) is not None:
-            return fd
-        try:
-            return os.open(path, _CAPTURE, 0o600)
-        except FileNotFoundError:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            Path(path).parent.mkdir(exist_ok=True, mode=0o700)
-            return os.open(path, _CAPTURE, 0o600)
+        fd = self._reuse(self._spare.pop(), path) if self._spare else None
+        if fd is None:
+            try:
+                fd = os.open(path, _CAPTURE, 0o600)
+            except FileNotFoundError:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                Path(path).parent.mkdir(exist_ok=True, mode=0o700)
+                fd = os.open(path, _CAPTURE, 0o600)
+        if len(self._open) >= self._open_max:
+            self._close(next(iter(self._open)))
+        self._open[path] = fd
+        return fd
 
     def _reuse(self, spare: str, path: str) -> int | None:
         """A spare file under another name, emptied; None where it can't be had, or is not as we made it."""
+        fd = self._open.pop(spare, None)
         try:
             os.rename(spare, path)  # noqa: PTH104 - twice a start: a Path costs more than the call
-            fd = os.open(path, _CAPTURE, 0o600)
+            if fd is None:
+                fd = os.open(path, _CAPTURE, 0o600)
+            found = os.fstat(fd)
+            if found.st_size:
+                os.ftruncate(fd, 0)
         except OSError:  # it was deleted meanwhile, or its new folder is missing
+            if fd is not None:
+                os.close(fd)
             Path(spare).unlink(missing_ok=True)
             return None
-        found = os.fstat(fd)
         if (found.st_uid, stat.S_IMODE(found.st_mode), found.st_nlink) == (os.geteuid(), 0o600, 1):
             return fd
         os.close(fd)  # its job ran as another user, or played with it
         os.unlink(path)  # noqa: PTH108
         return None
+
+    def keep(self, key: TaskKey) -> None:
+        """What one task wrote is not ours to give up, but its node's: who has it open keeps its room on the disk."""
+        for stream in STREAMS:
+            self._close(self._path(key, stream))
 
     def discard(self, key: TaskKey) -> None:
         """Give up what one task wrote, of which nothing lives."""
@@ -109,14 +133,21 @@ class Spool:
             if len(self._spare) < _SPARE_MAX:
                 self._spare.append(path)
                 continue
+            self._close(path)
             try:
                 os.unlink(path)  # noqa: PTH108 - twice an exit: a Path costs more than the call
             except FileNotFoundError:
                 continue  # this stream went elsewhere
 
+    def _close(self, path: str) -> None:
+        fd = self._open.pop(path, None)
+        if fd is not None:
+            os.close(fd)
+
     def clear(self) -> None:
         """Delete the spare files."""
         for path in self._spare:
+            self._close(path)
             Path(path).unlink(missing_ok=True)
         self._spare.clear()
 
@@ -146,6 +177,7 @@ class Spool:
             return
         for name in names:
             if name.startswith(prefix) and (but is None or not name.startswith(but)):
+                self._close(f"{folder}/{name}")
                 (folder / name).unlink(missing_ok=True)
 
     def _path(self, key: TaskKey, stream: str) -> str:

@@ -99,7 +99,7 @@ class Node:
         self._history = History(config.state.history)
         self._tick_at = 0.0
         self._turn_s_max = 0.0
-        for socket in (self._router, self._executor.socket, *self._access.sockets):
+        for socket in (self._router, self._executor.line, *self._access.sockets):
             self._poller.register(socket, sockets.POLLIN)
         self._poller.register(self._executor.pidfd, sockets.POLLIN)
 

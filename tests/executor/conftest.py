@@ -1,4 +1,4 @@
-"""A node that is nothing but an ExecutorHandle: real executor process, real ipc socket, real tasks."""
+"""A node that is nothing but an ExecutorHandle: real executor process, real socket file, real tasks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def make_node(tmp_path: Path) -> Iterator[Callable[..., FakeNode]]:
 
     yield make
     for node in made:
-        if not node.handle.socket.closed:
+        if not node.handle.line.closed:
             node.handle.stop()
 
 

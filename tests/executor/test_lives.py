@@ -293,8 +293,8 @@ def test_a_state_folder_with_a_long_path(make_node, tmp_path):
 
 def test_unreadable_orders_are_dropped(node):
     node.adopted()
-    node.handle.socket.send(b"\xc1nonsense")
-    node.handle.socket.send(b"")
+    node.handle.line.send(b"\xc1nonsense")
+    node.handle.line.send(b"")
     assert node.exited(node.start("a", "true")).rc == 0
 
 
@@ -305,7 +305,7 @@ def test_a_greeting_is_answered(node):
     node.exited(ended)
     node.events.clear()
     node.handle._is_adopted = False  # as if this were a new node
-    node.handle.socket.send(b"\x90")
+    node.handle.line.send(b"\x90")
     assert [started.key for started in node.adopted().running] == [key]
     assert node.exited(ended).rc == 0
 
