@@ -13,8 +13,9 @@ __all__ = ["Pool", "Task", "Tasks"]
 _SHORT = 0.2
 """Seconds. Where jobs are shorter on average, a slot would stand empty for a good part of the time between two."""
 _PREFETCH_MAX = 64
-import os
-_AHEAD=float(os.environ.get('AHEAD','0.02'))
+_PREFETCH_S = 0.008
+"""For jobs that are even shorter than that: how much work is kept ready, so that their ends can be told together."""
+_SHORTEST = 0.001
 
 
 class Task:
@@ -92,7 +93,8 @@ class Pool:
         """How many jobs are kept ready beyond the slots: none, unless jobs are very short here."""
         if self._mean is None or self._mean >= _SHORT or not self.settings.slots:
             return 0
-        return min(max(2, self.settings.slots, int(self.settings.slots * _AHEAD / max(self._mean, 0.0005))), _PREFETCH_MAX)
+        slots = self.settings.slots
+        return min(max(2, slots, int(slots * _PREFETCH_S / max(self._mean, _SHORTEST))), _PREFETCH_MAX)
 
     def has_room(self) -> bool:
         """Whether one more task may go to the executor."""

@@ -92,6 +92,8 @@ class Executor:
         self._exited = {end.key: inherited(end, spool, inline_output) for end in unacked if end.key is not None}
         self._exited.update({exited.key: exited for exited in ends})
         """Ends that the node has not acknowledged."""
+        self._ended_in: set[str] = set()
+        """Pools of which there are ends in `events`."""
         self._leaderless: set[Task] = set()
         self._to_terminate: list[Task] = []
         self._to_kill: list[Task] = []
@@ -104,8 +106,13 @@ class Executor:
         return self.is_stopping and not self._running
 
     @property
-    def has_waiting(self) -> bool:
-        return bool(self._waiting)
+    def may_hold_ends(self) -> bool:
+        """Whether no slot stands empty, or is about to, because the node does not know of the ends in `events`."""
+        return all(map(self._queues.has_waiting, self._ended_in))
+
+    def told(self) -> None:
+        """All `events` are sent."""
+        self._ended_in.clear()
 
     @property
     def has_tasks(self) -> bool:
@@ -340,6 +347,7 @@ class Executor:
             self._spool.keep(task.order.key)
         self._journal.ended(task.mark, exited)
         self.events.append(exited)
+        self._ended_in.add(task.order.pool)
         self._queues.release(task)
 
     def _drop(self, task: Task) -> None:

@@ -32,7 +32,7 @@ _STOP_S = 9.0
 """How long a stop may take, SIGKILL to strays included: whoever stops a node waits for ten seconds."""
 _RETRY_S = 0.05
 _STARTS_WAIT_S = 0.002
-_ENDS_WAIT_S = float(os.environ.get('ENDS','0.004'))
+_ENDS_WAIT_S = 0.004
 _KEEP_AGAIN_S = 2.0
 _LINGER_S = 0.5
 _DIAL_S = 0.02
@@ -189,13 +189,11 @@ class Loop:
             if not self._line.send(frame):
                 return
             del events[:sent]
+        self._executor.told()
 
     def _may_wait(self, events: list[Event]) -> bool:
-        """Whether there are starts only, of this moment.
-
-        The start of a job that is over at once is told together with its end: one turn of the node instead of two.
-        """
-        patience = _patience(events, self._executor.has_waiting)
+        """Whether these events can be told a little later, together with those that follow."""
+        patience = self._patience(events)
         if not patience:
             self._tell_at = math.inf
             return False
@@ -206,6 +204,19 @@ class Loop:
             return True
         self._tell_at = math.inf
         return False
+
+    def _patience(self, events: list[Event]) -> float:
+        """For how many seconds the first of these may wait.
+
+        The start of a job that is over at once is told together with its end, and ends together while there is work
+        for the slots that they free: each message costs the node a turn, with a commit and a broadcast.
+        """
+        kinds = {type(event) for event in events}
+        if kinds == {Started}:
+            return _STARTS_WAIT_S
+        if kinds and kinds <= {Started, Exited} and self._executor.may_hold_ends:
+            return _ENDS_WAIT_S
+        return 0.0
 
     def _close(self) -> None:
         deadline = monotonic() + 1.0
@@ -220,16 +231,6 @@ class Loop:
         if self._ends is not None:
             self._ends.keep(list(self._executor.ends))  # our node may have died before it has stored them
         self._line.close(_LINGER_S)
-
-
-def _patience(events, has_waiting):
-    if not events:
-        return 0.0
-    if all(isinstance(event, Started) for event in events):
-        return _STARTS_WAIT_S
-    if has_waiting and all(isinstance(event, (Started, Exited)) for event in events):
-        return _ENDS_WAIT_S
-    return 0.0
 
 
 def _watch(parent: int) -> int:

@@ -72,6 +72,10 @@ class Queues:
         self._look(task.order.pool)
         self._promote(job)
 
+    def has_waiting(self, pool: str) -> bool:
+        """Whether anybody is in line there."""
+        return bool(self._pools[pool].waiting)
+
     @property
     def has_ready(self) -> bool:
         """Whether `take` has something (or would find out that it has nothing)."""

@@ -6,7 +6,7 @@ Sockets of a node and what travels on them (every payload is one MessagePack map
                                                 follow and input, which they pass on)
     PUB     ─▶ SUB      [topic, Update]         topic `own` or `all`; every loop turn that changed something, and
                                                 every heartbeat
-    DEALER ◀─▶ DEALER   [list of Order] → [list of Event]   node and executor, over ipc
+    a socket file       [list of Order] → [list of Event]   node and executor: see `local`
 
 A Request has exactly one entry: its type, and the data of that type:
 

@@ -30,8 +30,6 @@ __all__ = [
     "close",
     "context",
     "endpoint",
-    "ipc_dialer",
-    "ipc_listener",
     "listener_event",
     "listener_monitor",
     "monitor",
@@ -219,27 +217,6 @@ def pair(name: str, *, listen: bool) -> Socket:
         socket.bind(f"inproc://{name}")
     else:
         socket.connect(f"inproc://{name}")
-    return socket
-
-
-def ipc_listener(path: Path) -> Socket:
-    """The node's end of its executor's line: a socket file in a folder that only its user may enter."""
-    if len(str(path)) > _IPC_PATH_MAX:
-        raise InvalidRequest(f"{path} is too long for a socket file ({_IPC_PATH_MAX} bytes at most)")
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    socket = _socket(zmq.DEALER)
-    # A frozen process is not a dead one: what was sent to it must not be lost with a connection cut for its silence.
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
-    socket.bind(f"ipc://{path}")
-    return socket
-
-
-def ipc_dialer(path: Path) -> Socket:
-    """The executor's end: it connects, and connects again when its node was away."""
-    socket = _socket(zmq.DEALER)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)  # as above
-    socket.connect(f"ipc://{path}")
     return socket
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import select
 import time
 
 from meeseeks.core.effects import Dropped, Exited, Kill, Renew, SetSlots, Start, Started
@@ -127,3 +129,30 @@ def test_kill_in_the_batch_of_the_start(node):
     key = node.key("a")
     node.send(Start(key=key, pool="p", args=("sleep", "60")), Kill(key, 1, "killed"))
     wait_until(lambda: any(isinstance(e, Exited | Dropped) and e.key == key for e in node.poll()))
+
+
+def test_ends_are_told_together_while_there_is_work(node):
+    """Each message costs the node a turn. With one slot no two tasks can end at once by chance."""
+    node.adopted()
+    node.send(SetSlots("p", 1))
+    batches = itertools.count()
+
+    def told_together() -> bool:
+        keys = [node.start(f"b{next(batches)}-{i}", "/bin/true") for i in range(8)]
+        most, ended = 0, 0
+        while ended < len(keys):
+            select.select([node.handle.line], [], [], 15)
+            events = node.handle.receive()
+            found = sum(isinstance(event, Exited) for event in events)
+            most, ended = max(most, found), ended + found
+        return most > 1
+
+    wait_until(told_together, 30)
+
+
+def test_an_end_that_leaves_a_slot_empty_is_told_although_another_pool_has_work(node):
+    node.adopted()
+    node.send(SetSlots("p", 1), SetSlots("q", 1))
+    node.start("busy", "sleep", "60")
+    node.start("next", "true")
+    assert node.run("true", pool="q").rc == 0
