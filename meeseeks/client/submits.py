@@ -24,9 +24,9 @@ Info = dict[str, Any]
 Ready = tuple[dict[str, Any], Repeat]
 """A jobspec that has an id, and what may be done if no answer comes."""
 
-_MANY = 2000
+_MANY = 1000
 """Jobspecs in one request of `submit_many`."""
-_WINDOW = 3
+_WINDOW = 4
 """Requests of `submit_many` that are on their way at once, so that neither side waits for the other."""
 
 

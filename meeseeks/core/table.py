@@ -7,13 +7,13 @@ from there; any other key is compared job by job.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from meeseeks.errors import InvalidRequest
 
+from .log import Log
 from .record import END_STATES, Record, Spec, Status, jobinfo, merge, view_state
 
 __all__ = ["Change", "Table"]
@@ -35,7 +35,7 @@ class Table:
         self.seq = seq
         self._records: dict[str, Record] = {}
         self._seqs: dict[str, int] = {}
-        self._log: list[tuple[int, str]] = []  # (seq, id) in order; an entry is stale once its job has a later seq
+        self._log = Log()
         self._index: dict[str, dict[str, dict[str, None]]] = {key: {} for key in _INDEXED}
         self._groups: dict[str, list[str]] = {}
         self._ended: OrderedDict[str, float] = OrderedDict()  # id -> wall time of an ended job's last change, in order
@@ -81,18 +81,16 @@ class Table:
     def touch(self, jid: str) -> None:
         """Let a job count as changed now."""
         self.seq += 1
+        self._log.move(jid, self._seqs.get(jid), self.seq)
         self._seqs[jid] = self.seq
-        self._log.append((self.seq, jid))
-        if len(self._log) > 2 * len(self._records) + 64:
-            self._log = [entry for entry in self._log if self._seqs.get(entry[1]) == entry[0]]
 
     def restore(self, record: Record, seq: int) -> None:
         """Take a record over from an earlier life, with the seq that it had there. To be called in the order of seq."""
         jid = record.spec.id
         self.seq = max(self.seq, seq)
         self._records[jid] = record
+        self._log.move(jid, self._seqs.get(jid), seq)
         self._seqs[jid] = seq
-        self._log.append((seq, jid))
         self._reindex(None, record)
         if view_state(record) in END_STATES:
             self._ended[jid] = max(record.spec.ts, record.status.ts)
@@ -114,12 +112,9 @@ class Table:
         With a `limit` it may stop early: the caller asks again from the seq that it got, until that is `self.seq`.
         """
         found: list[Record] = []
-        for at in range(bisect_right(self._log, (seq, "\U0010ffff")), len(self._log)):
-            entry_seq, jid = self._log[at]
-            if self._seqs.get(jid) != entry_seq:
-                continue
+        for at, jid in self._log.after(seq):
             if limit is not None and len(found) >= limit:
-                return found, self._log[at][0] - 1
+                return found, at - 1
             found.append(self._records[jid])
         return found, self.seq
 
@@ -153,7 +148,7 @@ class Table:
     def forget(self, jid: str) -> None:
         """Drop a job. It is no change: other tables drop theirs by their own `expire`."""
         record = self._records.pop(jid)
-        del self._seqs[jid]
+        self._log.drop(self._seqs.pop(jid))
         self._ended.pop(jid, None)
         self._reindex(record, None)
 

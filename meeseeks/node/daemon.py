@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -60,6 +61,10 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     with contextlib.suppress(OSError):  # a full disk, or nobody who reads it: no reason not to be there
         print(f"ready {config.name} {config.listen.address}:{node.port} pub {node.pub_port}", flush=True)
     log.info("node %s listens on %s:%d (pub %d)", config.name, config.listen.address, node.port, node.pub_port)
+    # The table's containers live as long as the node. To go through them in search of cycles, which are not in there,
+    # would hold the loop for longer than most turns take.
+    gc.collect()
+    gc.freeze()
     if node.run(wakeup_fd, should_stop, should_leave):
         _start_again(config, node, stop)
     if not stop and node.refused is not None:
