@@ -6,7 +6,6 @@ thousand tasks need no thousand descriptors, and orphans are seen like leaders.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -149,8 +148,7 @@ class Loop:
         return None if at is None else min(max(0, math.ceil((at - monotonic()) * 1000)), 3_600_000)
 
     def _empty_pipe(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake, 4096)  # what is left wakes us again
+        os.read(self._wake, 4096)  # what is left wakes us again
 
     def _dial(self) -> None:
         """Connect, if a node is there; else try again soon."""

@@ -7,6 +7,7 @@ import pwd
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["SpawnError", "spawn"]
 _OURS = ("stdin", "stdout", "stderr", "pass_fds", "close_fds", "preexec_fn", "start_new_session", "process_group")
 """Popen arguments that a job may not set: the executor ends process trees by session, and owns their files."""
 
+_FS = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+_TASK_MARK = TASK_MARK.encode()
 _PLAIN = frozenset(("env", "cwd"))
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that a process would ignore because we do."""
@@ -114,9 +117,16 @@ def _environment(order: Start, mark: str) -> dict[bytes, bytes]:
     """Popen's rule (`env` replaces ours), and then what every job is told. As bytes: ours is encoded only once."""
     replacement = order.config.get("env")
     env = dict(_our_environment() if replacement is None else _encoded(replacement))
-    env.update(_encoded(order.env))
-    env[TASK_MARK.encode()] = mark.encode()
+    for name, value in order.env.items():
+        env[_name(name)] = value.encode(*_FS)
+    env[_TASK_MARK] = mark.encode()
     return env
+
+
+@cache
+def _name(name: str) -> bytes:
+    """Of the few variables that every task is given."""
+    return name.encode(*_FS)
 
 
 @cache

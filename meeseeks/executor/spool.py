@@ -188,7 +188,7 @@ class Spool:
 def _stem(key: TaskKey) -> str:
     """The path of a task's files inside the spool, less the ending; it has a tilde before its last part, and no dot."""
     count, node = key.epoch
-    return f"{_shard(key.job)}/{_name(key.job)}~{key.generation}-{count}-{key.run}-{_name(node)}"
+    return f"{_shard(key.job)}/{_name(key.job)}~{key.generation}-{count}-{key.run}-{_cached_name(node)}"
 
 
 def _shard(job: str) -> str:
@@ -202,3 +202,7 @@ def _name(text: str) -> str:
         # No quoted text has a plus in it, so no other id can have this name.
         return "+" + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
     return name
+
+
+_cached_name = lru_cache(maxsize=128)(_name)
+"""For nodes: there are few of them."""
