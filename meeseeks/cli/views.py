@@ -116,9 +116,9 @@ def nodes(statuses: Mapping[str, Mapping[str, Any]]) -> Listing:
             name,
             status["state"],
             f"{status['address'] or '*'}:{status['port']}",
-            f"{status['loadavg']:.2f}",
+            f"{status['loadavg']:.2f}" if status["online"] else "-",
             status["version"],
-            " ".join(_pool(pool, of) for pool, of in sorted(status["pools"].items())) or "-",
+            _places(status),
         )
         for name, status in sorted(statuses.items())
     ]
@@ -231,6 +231,13 @@ def elapsed(info: Mapping[str, Any], now: float) -> float | None:
 
 def _node(node: Any) -> str:
     return ",".join(node) if isinstance(node, list) else node or "-"
+
+
+def _places(status: Mapping[str, Any]) -> str:
+    """Its pools; of a node that is not there nothing is free, and what it said last is of no use."""
+    if status["online"]:
+        return " ".join(_pool(pool, of) for pool, of in sorted(status["pools"].items())) or "-"
+    return f"silent for {duration(status['silent_s'])}" if sys.stdout.isatty() else "-"
 
 
 def _pool(name: str, of: Mapping[str, Any]) -> str:
