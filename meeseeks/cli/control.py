@@ -31,8 +31,10 @@ def kill_command(call: Invocation, /, words: tuple[str, ...]) -> int:
     chosen = selection(words)
     with call.client() as client:
         found: dict[str, Any] = client.kill(chosen.ids) if chosen.ids else client.kill(**chosen.filters)
-    call.printer().show(views.jobs(found.values()))
-    return FAILED if warn_missing(chosen, found) else OK
+        missing = warn_missing(client, chosen, found)
+    if found or call.json:
+        call.printer().show(views.jobs(found.values()))
+    return FAILED if missing else OK
 
 
 @click.command("set")
@@ -65,7 +67,7 @@ def set_command(call: Invocation, /, words: tuple[str, ...], where: tuple[str, .
     chosen = selection(where or ids)
     with call.client() as client:
         found = infos_of(client, chosen)
-        if warn_missing(chosen, found, ": nothing was changed"):
+        if warn_missing(client, chosen, found, ": nothing was changed"):
             return FAILED
         risky = [jid for jid, info in found.items() if changes.get("state") == "new" and _was_lost(info)]
         changed = client.submit_many({"id": jid, **changes} for jid in found)

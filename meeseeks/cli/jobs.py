@@ -34,8 +34,10 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
     chosen = selection(words)
     with call.client() as client:
         found = infos_of(client, chosen)
-    call.printer().show(views.jobs(found.values()))
-    return FAILED if chosen.ids and warn_missing(chosen, found) else OK
+        missing = bool(chosen.ids) and warn_missing(client, chosen, found)
+    if found or not missing or call.json:
+        call.printer().show(views.jobs(found.values()))
+    return FAILED if missing else OK
 
 
 @click.command("get")
@@ -59,11 +61,13 @@ def get_command(call: Invocation, /, words: tuple[str, ...], named: tuple[str, .
         for jid in chosen.ids:
             if jid in found:
                 found[jid] = client.query(jid) or found[jid]  # by its id alone, large output comes along
+        missing = warn_missing(client, chosen, found)
     if sys.stdout.isatty() and not call.json:
         from .story import stories
 
         listing = stories(found.values(), named)
     else:
         listing = views.job_details(found.values(), named)
-    call.printer().show(listing)
-    return FAILED if warn_missing(chosen, found) else OK
+    if found or call.json:
+        call.printer().show(listing)
+    return FAILED if missing else OK

@@ -59,7 +59,7 @@ def logs_command(
         found = infos_of(client, chosen)
         if follow and len(found) > 1:
             raise InvalidRequest(f"-f follows one job, and {chosen} are {len(found)}")
-        code = FAILED if warn_missing(chosen, found) else OK
+        code = FAILED if warn_missing(client, chosen, found) else OK
         for info in found.values():
             _say_where(info, streams)
             code = max(

@@ -18,7 +18,7 @@ import click
 from meeseeks.errors import InvalidRequest, MeeseeksError, NodeUnreachable
 
 from . import views
-from .exits import BROKEN_PIPE, FAILED, SIGNAL_BASE, UNREACHABLE
+from .exits import BROKEN_PIPE, FAILED, SIGNAL_BASE, UNREACHABLE, exit_code_of
 from .invocation import Invocation, client_options
 from .jobspec import JobCommand, job_options, jobspec
 from .output import warn
@@ -94,9 +94,9 @@ def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Sign
             return _exit_code(jid, error.info)
         warn(str(error))
         return UNREACHABLE
-    except MeeseeksError:
-        warn(f"job {jid} goes on without us; 'mks logs -f {jid}' shows its output, 'mks kill {jid}' ends it")
-        raise
+    except MeeseeksError as error:
+        warn(f"{error}; job {jid} may go on: 'mks logs -f {jid}' shows its output, 'mks kill {jid}' ends it")
+        return exit_code_of(error)
     finally:
         if feeder is not None:
             feeder.stop()
