@@ -27,8 +27,9 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
       mks ls state=running
       mks ls tag=nightly node=b*
 
-    On a terminal, why a job waits or has failed stands before its command. In a pipe: a line a job with id, state,
-    pool, node, exit code, time, command, and why it waits or has failed, separated by tabs.
+    On a terminal, why a job waits or has failed stands before its command, and ids for which it is too narrow are cut
+    in their middle (…). In a pipe: a line a job with id, state, pool, node, exit code, time, command, and why it waits
+    or has failed, separated by tabs.
     --json: an array of jobinfos.
     """  # noqa: D301 - click looks for the character itself
     chosen = selection(words)

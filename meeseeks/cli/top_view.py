@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from . import views
+from .cells import cut, cut_id
 from .overview import PoolTotal
 from .top_model import Model
-from .top_screen import Line, cut, cut_id
+from .top_screen import Line
 
 __all__ = ["Panes", "picture"]
 

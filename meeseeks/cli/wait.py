@@ -54,7 +54,7 @@ def wait_command(call: Invocation, /, words: tuple[str, ...], any_: bool, timeou
     with call.client() as client:
         found = infos_of(client, chosen)
         missing = warn_missing(client, chosen, found)
-        view = no_view() if call.json else wait_view()
+        view = no_view() if call.json or not found else wait_view()
         ended = wait_for(client, lambda: call.client(refresh=1), found, timeout, any_=any_, view=view)
         if call.json:
             call.printer().show(views.jobs(ended.values()))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from meeseeks.cli.top_screen import cut_id
+from meeseeks.cli.cells import cut_id
 from tests.cli.conftest import COMMAND, environment
 from tests.cli.screen import ScreenTerminal
 from tests.support.wait import wait_until
