@@ -103,9 +103,9 @@ class Screen:
     def show(self, lines: Sequence[Line]) -> None:
         """Write what differs from what is on the screen."""
         painted = [self._paint(line) for line in lines[: self.height]]
-        painted += [""] * (self.height - len(painted))
+        painted += ["\x1b[K"] * (self.height - len(painted))
         out = [
-            f"\x1b[{at};1H{text}\x1b[K"
+            f"\x1b[{at};1H{text}"
             for at, (text, before) in enumerate(zip(painted, self._shown, strict=True), 1)
             if text != before
         ]
@@ -126,7 +126,8 @@ class Screen:
             left -= cell_len(shown)
             codes = ";".join(str(_CODES[word]) for word in style.split() if self._colours or word in _WITHOUT_COLOUR)
             out.append(f"\x1b[{codes}m{shown}\x1b[0m" if codes else shown)
-        return "".join(out)
+        # Behind a full line there is nothing to be wiped: the cursor stays on its last letter, which would go.
+        return "".join([*out, "\x1b[K"] if left > 0 else out)
 
     def _write(self, text: str) -> None:
         data = memoryview(text.encode(errors="replace"))

@@ -23,10 +23,10 @@ HEADS = ("NODE ", "POOL ", "STATE ", "ENDED ")
 
 
 @contextmanager
-def top(nodes, *args, columns=80, lines=24) -> Iterator[ScreenTerminal]:
+def top(nodes, *args, columns=80, lines=24, heads=HEADS) -> Iterator[ScreenTerminal]:
     command = [*COMMAND, "top", *args]
     with ScreenTerminal(command, env=environment(nodes[0]), columns=columns, lines=lines) as terminal:
-        terminal.wait_screen(lambda text: all(head in text for head in HEADS))
+        terminal.wait_screen(lambda text: all(head in text for head in heads))
         yield terminal
         if terminal.process.poll() is None:
             terminal.type(b"q")
@@ -161,8 +161,30 @@ def test_it_takes_any_size_and_a_new_one(nodes, jobs, columns, lines):
     with top(nodes, "tag=top") as terminal:
         terminal.wait_screen(lambda text: "runs" in text)
         terminal.resize(columns, lines)
-        terminal.wait_screen(lambda text: text.count("mks top") == 1 and "filter: tag=top" in terminal.screen[-1])
+        terminal.wait_screen(lambda _text: re.match(r"filter: ta.*  q quit$", terminal.screen[-1]))
         assert len(terminal.screen) == lines
+        assert re.search(r"(^|  )\d run(ning)?  \d wait", terminal.screen[0])
+
+
+def test_a_narrow_one_still_tells_the_jobs_apart(nodes, good):
+    good("sub", "--id", "narrow", "--array", "2", "p@a", "--", "sleep", "60")
+    good("sub", "--id", "narrow-ended", "--wait", "p", "--", "true")
+    with top(nodes, "id=narrow*", columns=40, lines=16, heads=HEADS[:1]) as terminal:
+        text = terminal.wait_screen(lambda text: "ENDED" in text and "narrow-1" in text and text)
+        assert re.search(r"^running +\d+s  a +narrow-0 +sl", text, re.MULTILINE)
+        assert re.search(r"^done +\d+s +0  narrow-ended +t", text, re.MULTILINE)
+        assert max(map(len, terminal.screen)) <= 40
+    good("kill", "narrow-*")
+
+
+def test_nothing_is_wiped_behind_a_full_line(nodes, jobs):
+    """The cursor stays on its last letter, so a real terminal would wipe that; the emulator of these tests does not."""
+    with top(nodes, "tag=top") as terminal:
+        terminal.wait_screen(lambda text: "runs" in text)
+        written = re.split(r"\x1b\[\d+;1H", terminal.text)[1:]
+    full = [line for line in written if len(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line)) >= 80]
+    assert full
+    assert not [line for line in full if "\x1b[K" in line]
 
 
 def test_a_node_that_is_gone_is_said(mesh_of, good):
