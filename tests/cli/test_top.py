@@ -102,6 +102,8 @@ def test_keys_kill_hold_and_release(nodes, good, jobs):
         terminal.wait_screen(lambda text: f"kill runs{jobs}? y / n" in text)
         terminal.type(b"n")
         terminal.wait_screen(lambda text: f"kill runs{jobs}?" not in text)
+        terminal.type(b"h")
+        terminal.wait_screen(lambda text: f"runs{jobs} runs already" in text)
         point_at(terminal, f"waits{jobs}")
         terminal.type(b"h")
         terminal.wait_screen(
@@ -127,6 +129,28 @@ def test_it_follows_the_output_of_a_job(nodes, jobs):
         terminal.wait_screen(lambda text: f"stdout of runs{jobs}  running" in text and "\nhello\n" in text)
         terminal.type(b"t")
         terminal.wait_screen(lambda text: f"stderr of runs{jobs}" in text and "\noops\n" in text)
+        terminal.type(b"q")
+        terminal.wait_screen(lambda text: "NODE " in text)
+        for jid, said in ((f"waits{jobs}", "has not started"), (f"fails{jobs}", "failed")):
+            point_at(terminal, jid)
+            terminal.type(b"l")
+            terminal.wait_screen(lambda text, jid=jid, said=said: f"stdout of {jid}  {said}" in text)
+            terminal.type(b"q")
+            terminal.wait_screen(lambda text: "NODE " in text)
+
+
+def test_a_log_goes_on_with_the_next_run_of_its_job(nodes, good, tmp_path):
+    go = tmp_path / "go"
+    script = f"echo run $MEESEEKS_NODE; while [ ! -e {go} ]; do sleep 0.05; done; rm {go}; exit 1"
+    good("sub", "--id", "reruns", "--retries", "1", "p@b", "--", "sh", "-c", f"echo $$; {script}")
+    with top(nodes, "id=reruns") as terminal:
+        point_at(terminal, "reruns")
+        terminal.type(b"l")
+        first = terminal.wait_screen(lambda text: "stdout of reruns  running" in text and re.search(r"\n(\d+)\n", text))
+        go.touch()
+        terminal.wait_screen(lambda text: (again := re.search(r"\n(\d+)\n", text)) and again[1] != first[1])
+        go.touch()
+        terminal.wait_screen(lambda text: "stdout of reruns  failed" in text)
         terminal.type(b"q")
         terminal.wait_screen(lambda text: "NODE " in text)
 
