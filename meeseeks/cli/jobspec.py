@@ -37,7 +37,7 @@ _OPTIONS = (
     click.option("--retries", type=int, metavar="N", help="Start it again up to N times when it fails."),
     click.option("--resubmit", is_flag=True, help="When it has ended, give it to its submit node again."),
     click.option("--runtime", metavar="TIME", help="Kill it when it runs longer: seconds, or 90s, 5m, 1h30m."),
-    click.option("--stdin", metavar="PATH", help="The file to read, on its node (run: - is ours)."),
+    click.option("--stdin", metavar="PATH", help="The file to read, on its node; with run, - is ours."),
     click.option("--stdout", metavar="PATH", help="The file to write, on its node; default: captured."),
     click.option("--stderr", metavar="PATH", help="The file to write, on its node; default: captured."),
     click.option("--cwd", metavar="DIR", help="Its working folder, on its node; default: the present one."),

@@ -55,7 +55,8 @@ def run_command(call: Invocation, /, where: str, command: list[str], local: bool
     node instead (--stdin /dev/null: nothing). Of what was handed on nothing is kept: if --retries or --restart start
     the job again, its stdin is empty then.
 
-    Ctrl-C and SIGTERM kill the job; a second Ctrl-C does not wait for its end. A node that is started again, or a
+    Ctrl-C and SIGTERM kill the job; a second Ctrl-C does not wait for its end. A SIGKILL ends only us: the job goes on,
+    or waits for its stdin, until 'mks kill' or --runtime ends it. A node that is started again, or a
     connection that breaks, is waited for (--timeout; default 30 seconds), and no byte is lost or shown twice.
     """  # noqa: D301 - click looks for the character itself
     from .feed import has_input
