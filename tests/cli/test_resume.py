@@ -95,7 +95,7 @@ def test_a_link_that_is_cut_for_a_while_costs_no_byte(mesh_of):
                 elif part == 1:
                     proxy.mute(1, 0)
                 if part < 2:
-                    # A new one is told that it is not let in: who takes connections and closes them may as well mean that.
+                    # A new mks may read it as not let in: who takes connections and closes them may mean that.
                     assert call(None, *address, "--timeout", "1", "ls").code in (3, 4)
                     assert len(reader.data) < 3 * MIB * (part + 1)
                     proxy.heal(0, 1)
