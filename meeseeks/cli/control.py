@@ -47,9 +47,9 @@ def set_command(call: Invocation, /, words: tuple[str, ...], where: tuple[str, .
     """Change jobs: any key of a jobspec. An empty value is the key's default. All are changed, or none.
 
     \b
-      mks set 3f2a hold=false                 release a held job
-      mks set 3f2a state=new                  run it again
-      mks set 3f2a node=b state=new           run it again, on node b
+      mks set fetch hold=false                 release a held job
+      mks set fetch state=new                  run it again
+      mks set fetch node=b state=new           run it again, on node b
       mks set --where tag=nightly retries=3 runtime=2h tags=nightly,slow
 
     --json: an array of jobinfos.

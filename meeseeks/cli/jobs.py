@@ -30,6 +30,7 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
     On a terminal, why a job waits or has failed stands before its command, and ids for which it is too narrow are cut
     in their middle (…). In a pipe: a line a job with id, state, pool, node, exit code, time, command, and why it waits
     or has failed, separated by tabs.
+
     --json: an array of jobinfos.
     """  # noqa: D301 - click looks for the character itself
     chosen = selection(words)
@@ -54,6 +55,7 @@ def get_command(call: Invocation, /, words: tuple[str, ...], named: tuple[str, .
     Values of a job's own environment are often secrets: they read ***, here and in the JSON of every command.
 
     In a pipe: a line a key, separated from its value by a tab, and an empty line between two jobs.
+
     --json: an array of jobinfos, with stdout_data and stderr_data in base64.
     """
     chosen = selection(words)

@@ -30,7 +30,7 @@ _DEFAULT_TIMEOUT_S = 10.0
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, through all its reruns.")
 @click.option("--stdout", "only_stdout", is_flag=True, help="Only what it writes to stdout.")
 @click.option("--stderr", "only_stderr", is_flag=True, help="Only what it writes to stderr.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of each stream.")
+@click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of each.")
 @client_options
 @click.pass_obj
 def logs_command(

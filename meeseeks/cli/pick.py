@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .output import warn
+from .overview import STATES
 from .words import Selection
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def warn_missing(client: Client, chosen: Selection, found: dict[str, Any], then:
 
 
 def _meant(client: Client, jid: str) -> str:
-    """What to give in place of an id that is only the beginning of others; '' if it is not."""
+    """What to give in place of an id that is a state, or only the beginning of others; '' if it is neither."""
+    if jid in STATES:
+        return f"'state={jid}' means the jobs that are"
     for pattern in (f"{jid}{mark}*" for mark in _SETS):
         ids = client.ls(id=pattern)
         if ids:

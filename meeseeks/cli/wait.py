@@ -48,6 +48,7 @@ def wait_command(call: Invocation, /, words: tuple[str, ...], any_: bool, timeou
     for one by state or active: where none is running, 'mks wait state=running' has nothing to wait for.
 
     In a pipe: a line for each job when it has ended, with id, state, node, exit code and time, separated by tabs.
+
     --json: an array of jobinfos of those that have ended.
     """
     chosen = selection(words)

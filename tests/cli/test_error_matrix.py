@@ -218,6 +218,17 @@ def test_an_id_that_others_begin_with_is_told_with_them(mks, name):
     assert mks("kill", f"{jid}@*").code == 0
 
 
+def test_a_state_is_no_id(mks):
+    is_told(mks("ls", "running"), 1, "'state=running' means the jobs that are")
+
+
+def test_a_port_that_is_taken_is_told(nodes, tmp_path):
+    words = ["node", "name=second", f"listen.port={nodes[0].port}", "listen.address=127.0.0.1", f"state.dir={tmp_path}"]
+    answer = call(None, *words)
+    assert answer.code
+    assert answer.err.splitlines()[-1].endswith("Address already in use; is a node there already? choose another port")
+
+
 def test_a_blank_id_is_2(mks):
     is_told(mks("sub", "--id", " ", "p", "--", "true"), 2, "id must be a string that is not blank, not ' '")
 
