@@ -54,6 +54,9 @@ def failure(info: Mapping[str, Any]) -> str:
     if info["state"] == "killed":
         return f"job {info['id']} was killed"
     why = info["error"] or f"exit code {info['rc']}"
+    args = info["args"]
+    if why.startswith("can't start") and isinstance(args, (list, tuple)) and len(args) == 1 and " " in args[0]:
+        why += "; a line for a shell goes after sh -c, as in: sh -c 'echo hello | wc'"
     return f"job {info['id']} failed on node {info['node']!r}: {why}"
 
 

@@ -56,6 +56,13 @@ def test_a_command_that_is_not_there_is_told(mks):
     assert "can't start 'no-such-command'" in answer.err
 
 
+def test_a_line_for_a_shell_is_told_where_it_belongs(mks):
+    answer = mks("run", "p", "--", "echo hi | wc")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "can't start 'echo hi | wc'" in answer.err
+    assert "goes after sh -c" in answer.err
+
+
 def test_runtime_and_retries(mks, tmp_path):
     answer = mks("run", "--runtime", "0.2", "p", "--", "sleep", "60")
     assert answer.code == 128 + signal.SIGTERM
