@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -16,6 +18,9 @@ from .pick import infos_of, warn_missing
 from .words import job_change, selection
 
 __all__ = ["kill_command", "set_command"]
+
+_ON_A_TERMINAL = 50
+"""More rows than that say nothing to a person who knows what was asked for."""
 
 
 @click.command("kill")
@@ -32,8 +37,7 @@ def kill_command(call: Invocation, /, words: tuple[str, ...]) -> int:
     with call.client() as client:
         found: dict[str, Any] = client.kill(chosen.ids) if chosen.ids else client.kill(**chosen.filters)
         missing = warn_missing(client, chosen, found)
-    if found or call.json:
-        call.printer().show(views.jobs(found.values()))
+    _show(call, found)
     return FAILED if missing else OK
 
 
@@ -73,8 +77,17 @@ def set_command(call: Invocation, /, words: tuple[str, ...], where: tuple[str, .
         changed = client.submit_many({"id": jid, **changes} for jid in found)
     for jid in risky:
         warn(f"{jid} runs again, although node {found[jid]['node']!r} may still run it: it was lost, not seen to end")
-    call.printer().show(views.jobs(changed.values()))
+    _show(call, changed)
     return OK
+
+
+def _show(call: Invocation, infos: dict[str, Any]) -> None:
+    """These jobs as they are now; on a terminal, of very many how many there are."""
+    if not call.json and sys.stdout.isatty() and len(infos) > _ON_A_TERMINAL:
+        states = Counter(info["state"] for info in infos.values())
+        click.echo(f"{len(infos)} jobs: {', '.join(f'{count} {state}' for state, count in states.most_common())}")
+    elif infos or call.json:
+        call.printer().show(views.jobs(infos.values()))
 
 
 def _was_lost(info: dict[str, Any]) -> bool:

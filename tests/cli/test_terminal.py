@@ -51,6 +51,15 @@ def test_a_long_id_is_cut_in_its_middle_and_no_line_is_broken(nodes, good, colum
     good("kill", jid)
 
 
+def test_what_is_done_to_very_many_jobs_is_told_in_numbers(nodes, good):
+    good("sub", "--id", "lot", "--array", "60", "--hold", "p", "--", "true")
+    assert show(nodes, "set", "--where", "id=lot-*", "retries=1")[2] == "60 jobs: 60 new\n"
+    assert show(nodes, "kill", "lot-*")[2] == "60 jobs: 60 killed\n"
+    assert len(good("kill", "lot-*").lines) == 60
+    code, _, text = show(nodes, "set", "--where", "tag=nobody", "hold=true", columns=200)
+    assert (code, text) == (0, "mks: no job matches tag=nobody\n")
+
+
 def test_get_shows_lines_of_output_as_lines(nodes, good):
     good("sub", "--id", "lines", "--wait", "p", "--", "printf", "one\\ntwo\\033[2J\\n")
     _, raw, text = show(nodes, "get", "lines")
