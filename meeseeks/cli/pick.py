@@ -66,9 +66,10 @@ def warn_stuck(submitted: dict[str, dict[str, Any]]) -> None:
         reason = info.get("reason") or ""
         for begins, command in _NOWHERE.items():
             if reason.startswith(begins):
-                warn(
-                    f"job {jid} waits: {reason}; '{command}' shows those that are there, 'mks kill {jid}' takes it back"
-                )
+                shows = f"'{command}' shows those that are there"
+                if reason.endswith("(pools are: none)"):
+                    shows = f"'mks conf pools.{info['pool']}.slots=2' makes one"
+                warn(f"job {jid} waits: {reason}; {shows}, 'mks kill {jid}' takes it back")
                 return
 
 

@@ -33,6 +33,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PIPED = "-"
 _DEFAULT_TIMEOUT_S = 10.0
 _KILL_AGAIN_S = 0.5
+_ONE_SIGNAL_S = 0.5
+"""Signals that come so close together are one: timeout(1) sends each to us and to our process group."""
 
 
 @click.command("run", cls=JobCommand)
@@ -157,6 +159,7 @@ class _Signals:
 
     def __init__(self, jid: str) -> None:
         self.caught = 0
+        self._caught_at = 0.0
         self._jid = jid
         self._before: dict[int, Any] = {}
         # Handlers run in between any two steps of the main thread: of all queues only this one bears that.
@@ -189,8 +192,10 @@ class _Signals:
                 time.sleep(_KILL_AGAIN_S)  # whoever follows the job knows how long to try
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.caught and time.monotonic() - self._caught_at < _ONE_SIGNAL_S:
+            return
         if self.caught:
             warn(f"not waiting for the end of job {self._jid}; 'mks get {self._jid}' shows what becomes of it")
             raise KeyboardInterrupt
-        self.caught = number
+        self.caught, self._caught_at = number, time.monotonic()
         self._queue.put(number)

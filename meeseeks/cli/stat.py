@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["stat_command"]
 
 _ENDED_SHOWN = 10
+_NAMED = 6
+"""So many names beside a node are still read."""
 _RUNNING_SHOWN = 20
 """How many jobs a terminal shows; --json has all that run."""
 
@@ -135,7 +137,8 @@ def _below(branch: Branch, indent: str, *, with_also: bool) -> Iterator[str]:
     for at, child in enumerate(branch.below, 1):
         is_last = at == len(branch.below)
         notes = ["one way"] if child.one_way else []
-        notes += [f"also linked with {', '.join(child.also)}"] if child.also and with_also else []
+        others = ", ".join(child.also) if len(child.also) <= _NAMED else f"{len(child.also)} others"
+        notes += [f"also linked with {others}"] if child.also and with_also else []
         text = f" ({'; '.join(notes)})" if notes else ""
         yield f"{indent}{'└──' if is_last else '├──'} {child.name}{text}"
         yield from _below(child, f"{indent}{'    ' if is_last else '│   '}", with_also=with_also)

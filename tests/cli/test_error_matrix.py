@@ -125,6 +125,15 @@ def test_an_unknown_pool_is_taken_and_told(mks):
     assert mks("kill", "stuck").code == 0
 
 
+def test_where_there_is_no_pool_at_all_it_says_how_to_make_one(tmp_path):
+    with mesh(tmp_path, 1, **{"pools.p.slots": None}) as (node,):
+        answer = call(node, "sub", "--id", "first", "p", "--", "true")
+        assert (answer.code, answer.err.count("\n")) == (0, 1)
+        assert "(pools are: none); 'mks conf pools.p.slots=2' makes one, 'mks kill first' takes it back" in answer.err
+        assert call(node, "conf", "pools.p.slots=2").code == 0
+        assert call(node, "wait", "first").code == 0
+
+
 def test_run_says_that_its_pool_is_nowhere(nodes):
     words = ["run", "--id", "stuck-run", "nosuch", "--", "true"]
     with subprocess.Popen([*COMMAND, *words], env=environment(nodes[0]), stderr=subprocess.PIPE, text=True) as running:
