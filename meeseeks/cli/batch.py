@@ -50,6 +50,8 @@ def each(spec: Spec, file: str) -> list[Spec]:
     items = [line for _, line in _lines(file)]
     if not items:
         raise InvalidRequest(f"--each {file!r} has no lines: there is nothing to submit")
+    if any("{}" in arg for arg in spec["args"]):
+        warn("{} stays as it is: a job finds its line in its environment, as in sh -c 'gzip \"$MEESEEKS_ARRAY_ITEM\"'")
     name = _name(spec)
     return [_numbered(spec, name, at, {"MEESEEKS_ARRAY_ITEM": item}) for at, item in enumerate(items)]
 

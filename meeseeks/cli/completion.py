@@ -67,8 +67,10 @@ function __mks_complete
         switch $parts[1]
             case plain part
                 echo -- (string join \t -- $parts[2..])
-            case file command
+            case file
                 __fish_complete_path $current
+            case command
+                complete -C "$current"
             case dir
                 __fish_complete_directories $current
         end

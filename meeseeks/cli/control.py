@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from typing import Any
 
 import click
@@ -17,6 +19,9 @@ from .words import job_change, selection
 
 __all__ = ["kill_command", "set_command"]
 
+_ON_A_TERMINAL = 50
+"""More rows than that say nothing to a person who knows what was asked for."""
+
 
 @click.command("kill")
 @click.argument("words", metavar="JID...|FILTER...", nargs=-1, required=True)
@@ -31,8 +36,9 @@ def kill_command(call: Invocation, /, words: tuple[str, ...]) -> int:
     chosen = selection(words)
     with call.client() as client:
         found: dict[str, Any] = client.kill(chosen.ids) if chosen.ids else client.kill(**chosen.filters)
-    call.printer().show(views.jobs(found.values()))
-    return FAILED if warn_missing(chosen, found) else OK
+        missing = warn_missing(client, chosen, found)
+    _show(call, found)
+    return FAILED if missing else OK
 
 
 @click.command("set")
@@ -45,9 +51,9 @@ def set_command(call: Invocation, /, words: tuple[str, ...], where: tuple[str, .
     """Change jobs: any key of a jobspec. An empty value is the key's default. All are changed, or none.
 
     \b
-      mks set 3f2a hold=false                 release a held job
-      mks set 3f2a state=new                  run it again
-      mks set 3f2a node=b state=new           run it again, on node b
+      mks set fetch hold=false                 release a held job
+      mks set fetch state=new                  run it again
+      mks set fetch node=b state=new           run it again, on node b
       mks set --where tag=nightly retries=3 runtime=2h tags=nightly,slow
 
     --json: an array of jobinfos.
@@ -65,14 +71,23 @@ def set_command(call: Invocation, /, words: tuple[str, ...], where: tuple[str, .
     chosen = selection(where or ids)
     with call.client() as client:
         found = infos_of(client, chosen)
-        if warn_missing(chosen, found, ": nothing was changed"):
+        if warn_missing(client, chosen, found, ": nothing was changed"):
             return FAILED
         risky = [jid for jid, info in found.items() if changes.get("state") == "new" and _was_lost(info)]
         changed = client.submit_many({"id": jid, **changes} for jid in found)
     for jid in risky:
         warn(f"{jid} runs again, although node {found[jid]['node']!r} may still run it: it was lost, not seen to end")
-    call.printer().show(views.jobs(changed.values()))
+    _show(call, changed)
     return OK
+
+
+def _show(call: Invocation, infos: dict[str, Any]) -> None:
+    """These jobs as they are now; on a terminal, of very many how many there are."""
+    if not call.json and sys.stdout.isatty() and len(infos) > _ON_A_TERMINAL:
+        states = Counter(info["state"] for info in infos.values())
+        click.echo(f"{len(infos)} jobs: {', '.join(f'{count} {state}' for state, count in states.most_common())}")
+    elif infos or call.json:
+        call.printer().show(views.jobs(infos.values()))
 
 
 def _was_lost(info: dict[str, Any]) -> bool:

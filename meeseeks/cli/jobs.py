@@ -27,15 +27,19 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
       mks ls state=running
       mks ls tag=nightly node=b*
 
-    On a terminal, why a job waits or has failed stands before its command. In a pipe: a line a job with id, state,
-    pool, node, exit code, time, command, and why it waits or has failed, separated by tabs.
+    On a terminal, why a job waits or has failed stands before its command, and ids for which it is too narrow are cut
+    in their middle (…). In a pipe: a line a job with id, state, pool, node, exit code, time, command, and why it waits
+    or has failed, separated by tabs.
+
     --json: an array of jobinfos.
     """  # noqa: D301 - click looks for the character itself
     chosen = selection(words)
     with call.client() as client:
         found = infos_of(client, chosen)
-    call.printer().show(views.jobs(found.values()))
-    return FAILED if chosen.ids and warn_missing(chosen, found) else OK
+        missing = bool(chosen.ids) and warn_missing(client, chosen, found)
+    if found or not missing or call.json:
+        call.printer().show(views.jobs(found.values()))
+    return FAILED if missing else OK
 
 
 @click.command("get")
@@ -51,6 +55,7 @@ def get_command(call: Invocation, /, words: tuple[str, ...], named: tuple[str, .
     Values of a job's own environment are often secrets: they read ***, here and in the JSON of every command.
 
     In a pipe: a line a key, separated from its value by a tab, and an empty line between two jobs.
+
     --json: an array of jobinfos, with stdout_data and stderr_data in base64.
     """
     chosen = selection(words)
@@ -59,11 +64,13 @@ def get_command(call: Invocation, /, words: tuple[str, ...], named: tuple[str, .
         for jid in chosen.ids:
             if jid in found:
                 found[jid] = client.query(jid) or found[jid]  # by its id alone, large output comes along
+        missing = warn_missing(client, chosen, found)
     if sys.stdout.isatty() and not call.json:
         from .story import stories
 
         listing = stories(found.values(), named)
     else:
         listing = views.job_details(found.values(), named)
-    call.printer().show(listing)
-    return FAILED if warn_missing(chosen, found) else OK
+    if found or call.json:
+        call.printer().show(listing)
+    return FAILED if missing else OK

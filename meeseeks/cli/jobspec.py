@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ _OPTIONS = (
     click.option("--retries", type=int, metavar="N", help="Start it again up to N times when it fails."),
     click.option("--resubmit", is_flag=True, help="When it has ended, give it to its submit node again."),
     click.option("--runtime", metavar="TIME", help="Kill it when it runs longer: seconds, or 90s, 5m, 1h30m."),
-    click.option("--stdin", metavar="PATH", help="The file to read, on its node (run: - is ours)."),
+    click.option("--stdin", metavar="PATH", help="The file to read, on its node; with run, - is ours."),
     click.option("--stdout", metavar="PATH", help="The file to write, on its node; default: captured."),
     click.option("--stderr", metavar="PATH", help="The file to write, on its node; default: captured."),
     click.option("--cwd", metavar="DIR", help="Its working folder, on its node; default: the present one."),
@@ -67,22 +68,32 @@ class JobCommand(click.Command):
         """Options and POOL from before the first `--`, `command` from behind it."""
         if "--" not in args:
             if self.takes_specs and FROM_STDIN in args:
-                rest = super().parse_args(ctx, args)
+                rest = self._parse(ctx, args)
                 if ctx.params["where"] == FROM_STDIN and not ctx.params.pop("stray"):
                     ctx.params["command"] = []
                     return rest
             ctx.allow_interspersed_args = False
-            super().parse_args(ctx, args)  # which answers --help, and has better words for a missing POOL
-            example = f"{ctx.command_path} {ctx.params['where']} -- echo hello"
-            raise click.UsageError(f"put -- before the job's command, as in '{example}'", ctx)
+            self._parse(ctx, args)  # which answers --help, and has better words for a missing POOL
+            where, command = ctx.params["where"], shlex.join(ctx.params["stray"])
+            example = f"{ctx.command_path} {f'{where} -- {command}' if command else f'POOL -- {where}'}"
+            raise click.UsageError(f"put -- between POOL and the job's command, as in '{example}'", ctx)
         at = args.index("--")
-        rest = super().parse_args(ctx, args[:at])
+        rest = self._parse(ctx, args[:at])
         if ctx.params.pop("stray"):
             raise click.UsageError("give one POOL or POOL@NODE before --, and the job's command after it", ctx)
         ctx.params["command"] = args[at + 1 :]
         if not ctx.params["command"]:
             raise click.UsageError("the job's command is missing after --", ctx)
         return rest
+
+    def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from .hints import for_option
+
+            hint = for_option(error.option_name)
+            raise click.UsageError(f"no such option '{error.option_name}'; {hint}", ctx) if hint else error from None
 
 
 def job_options(command: F) -> F:

@@ -30,7 +30,7 @@ _DEFAULT_TIMEOUT_S = 10.0
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, through all its reruns.")
 @click.option("--stdout", "only_stdout", is_flag=True, help="Only what it writes to stdout.")
 @click.option("--stderr", "only_stderr", is_flag=True, help="Only what it writes to stderr.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of each stream.")
+@click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of each.")
 @client_options
 @click.pass_obj
 def logs_command(
@@ -59,7 +59,7 @@ def logs_command(
         found = infos_of(client, chosen)
         if follow and len(found) > 1:
             raise InvalidRequest(f"-f follows one job, and {chosen} are {len(found)}")
-        code = FAILED if warn_missing(chosen, found) else OK
+        code = FAILED if warn_missing(client, chosen, found) else OK
         for info in found.values():
             _say_where(info, streams)
             code = max(

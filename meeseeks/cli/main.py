@@ -82,11 +82,9 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
-            from difflib import get_close_matches
+            from .hints import for_command
 
-            near = get_close_matches(name, _COMMANDS, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_COMMANDS)}"
-            raise click.UsageError(f"no command '{name}'; {hint}", ctx)
+            raise click.UsageError(f"no command '{name}'; {for_command(name, _COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:

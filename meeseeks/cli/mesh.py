@@ -25,6 +25,7 @@ def nodes_command(call: Invocation) -> int:
     """List the nodes of the mesh.
 
     In a pipe: a line a node with name, state, address, load, version and pools, separated by tabs.
+
     --json: an object {node: status}.
     """
     with call.client() as client:
@@ -41,6 +42,7 @@ def pools_command(call: Invocation) -> int:
     """List the pools of the nodes that are online, with their free slots.
 
     In a pipe: a line a pool and node with pool, node and free slots, separated by tabs.
+
     --json: an object {pool: {node: free slots}}; null is no limit.
     """
     with call.client() as client:

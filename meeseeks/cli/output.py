@@ -68,6 +68,8 @@ _STYLES = {
 _GAP = "  "
 _LAST_CELLS = 12
 """How much of the last column is always shown, even if the terminal has to break lines then."""
+_BESIDE_IDS = 5
+"""How much of it is enough beside ids that are whole, and can be copied."""
 
 
 class TablePrinter:
@@ -96,14 +98,21 @@ class TablePrinter:
 def _print_lines(console: Console, listing: Listing) -> None:
     """A row a line. Not by rich's Table, which takes 0.3 ms for each: there may be ten thousands of jobs.
 
-    What identifies a row must be there to be copied: only the last column gives way to a narrow terminal.
+    To a narrow terminal the last column gives way first, and then ids, in their middle: a name is always whole.
     """
     from rich.cells import cell_len, set_cell_size
     from rich.style import Style
 
+    from .cells import SHORTEST_ID, cut_id
+
     rows = [[clean(cell) for cell in row] for row in listing.rows]
     widths = [max(map(cell_len, cells)) for cells in zip(listing.heads, *rows, strict=True)][:-1]
-    room = max(_LAST_CELLS, console.width - sum(widths) - len(_GAP) * len(widths))
+    room = console.width - sum(widths) - len(_GAP) * len(widths)
+    ids = listing.heads.index("ID") if "ID" in listing.heads else None
+    if ids is not None and room < _BESIDE_IDS:
+        width = max(min(SHORTEST_ID, widths[ids]), widths[ids] - (_LAST_CELLS - room))
+        widths[ids], room = width, room + widths[ids] - width
+    room = max(_BESIDE_IDS if ids is not None else _LAST_CELLS, room)
     colours = console._color_system  # noqa: SLF001 - None without colours; rich has the name of it only, not the thing
 
     def styled(text: str, style: str) -> str:
@@ -113,8 +122,8 @@ def _print_lines(console: Console, listing: Listing) -> None:
     for cells in (list(listing.heads), *rows):
         style = "" if out else "bold"
         shown = [
-            styled(set_cell_size(cell, width), style or _STYLES.get(cell, ""))
-            for cell, width in zip(cells, widths, strict=False)
+            styled((cut_id if at == ids else set_cell_size)(cell, width), style or _STYLES.get(cell, ""))
+            for at, (cell, width) in enumerate(zip(cells, widths, strict=False))
         ]
         last = cells[-1] if cell_len(cells[-1]) <= room else f"{set_cell_size(cells[-1], room - 1)}…"
         out.append(_GAP.join([*shown, styled(last, style)]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["STATES", "PoolTotal", "nodes_linked", "pool_totals"]
+__all__ = ["STATES", "Branch", "PoolTotal", "branches", "nodes_linked", "pool_totals"]
 
 STATES = ("new", "running", "done", "failed", "killed")
 
@@ -48,11 +48,49 @@ def pool_totals(nodes: Mapping[str, Info], running: Counter[str], waiting: Mappi
     }
 
 
+class Branch(NamedTuple):
+    """A node in the picture of a mesh, below the one from which it is reached first."""
+
+    name: str
+    parent: str | None
+    """None: the node that was asked, or one that no link leads to."""
+    one_way: bool
+    """Only one of the two follows the other, so far."""
+    also: list[str]
+    """The others that it is linked with and that stand elsewhere in the picture."""
+    below: list[Branch]
+
+
 def nodes_linked(nodes: Mapping[str, Info]) -> dict[str, list[tuple[str, bool]]]:
-    """For each node that is online: the others that it hears, and whether they hear it as well."""
-    sees = {name: set(status["sees"]) for name, status in nodes.items() if status["online"]}
-    return {name: [(other, name in sees.get(other, ())) for other in sorted(seen)] for name, seen in _sorted(sees)}
+    """For each node that is online: those that it is linked with, and whether both of them say so."""
+    says = {name: set(status.get("links", ())) for name, status in nodes.items() if status["online"]}
+    return {
+        name: [(other, other in says[name] and name in says[other]) for other in _linked(name, says)]
+        for name in sorted(says)
+    }
 
 
-def _sorted(sees: Mapping[str, set[str]]) -> Iterable[tuple[str, set[str]]]:
-    return sorted(sees.items())
+def _linked(name: str, says: Mapping[str, set[str]]) -> list[str]:
+    return sorted(other for other in says if other != name and (other in says[name] or name in says[other]))
+
+
+def branches(links: Mapping[str, Sequence[tuple[str, bool]]], first: str) -> list[Branch]:
+    """The mesh as a tree: from `first` to each other node on the shortest way, with the links beside it as `also`."""
+    found: dict[str, Branch] = {}
+    roots: list[Branch] = []
+    for root in [first, *links]:
+        if root in found or root not in links:
+            continue
+        roots.append(found.setdefault(root, Branch(root, None, one_way=False, also=[], below=[])))
+        queue = deque([root])
+        while queue:
+            name = queue.popleft()
+            for other, mutual in links[name]:
+                if other not in found:
+                    found[other] = Branch(other, name, one_way=not mutual, also=[], below=[])
+                    found[name].below.append(found[other])
+                    queue.append(other)
+    for name, branch in found.items():
+        near = {branch.parent, *(child.name for child in branch.below)}
+        branch.also.extend(other for other, _ in links[name] if other not in near)
+    return roots

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .output import warn
+from .overview import STATES
 from .words import Selection
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ _NAMED = 5
 """Ids that are not there, and are named."""
 _NOWHERE = {"no online node has pool": "mks pools", "there is no node": "mks nodes"}
 """How the reasons begin that a wrong name has, and what shows the right ones."""
+_SETS = ("@", "-", "")
+"""What follows the id that was given: for a job on each of several nodes, for --array, and in an id cut short."""
 _AT_ONCE = 500
 """Jobinfos in one answer: with small outputs in them, thousands could be more than one message may hold."""
 
@@ -29,7 +32,7 @@ def infos_of(client: Client, chosen: Selection) -> dict[str, dict[str, Any]]:
     return found
 
 
-def warn_missing(chosen: Selection, found: dict[str, Any], then: str = "") -> bool:
+def warn_missing(client: Client, chosen: Selection, found: dict[str, Any], then: str = "") -> bool:
     """Say in a line on stderr which ids are not there, or that a filter matches nothing. Whether an id is missing.
 
     `then` is what became of the command.
@@ -38,10 +41,23 @@ def warn_missing(chosen: Selection, found: dict[str, Any], then: str = "") -> bo
     if missing:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         ids = ", ".join(map(repr, missing[:_NAMED])) + more
-        warn(f"no job has id {ids}{then}; 'mks ls' shows those that are there")
+        hint = _meant(client, missing[0]) or "'mks ls' shows those that are there"
+        warn(f"no job has id {ids}{then}; {hint}")
     if not found and not chosen.ids:
         warn(f"no job matches {chosen}")
     return bool(missing)
+
+
+def _meant(client: Client, jid: str) -> str:
+    """What to give in place of an id that is a state, or only the beginning of others; '' if it is neither."""
+    if jid in STATES:
+        return f"'state={jid}' means the jobs that are"
+    for pattern in (f"{jid}{mark}*" for mark in _SETS):
+        ids = client.ls(id=pattern)
+        if ids:
+            others = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+            return f"'{pattern}' is {ids[0]}{others}"
+    return ""
 
 
 def warn_stuck(submitted: dict[str, dict[str, Any]]) -> None:
@@ -50,9 +66,10 @@ def warn_stuck(submitted: dict[str, dict[str, Any]]) -> None:
         reason = info.get("reason") or ""
         for begins, command in _NOWHERE.items():
             if reason.startswith(begins):
-                warn(
-                    f"job {jid} waits: {reason}; '{command}' shows those that are there, 'mks kill {jid}' takes it back"
-                )
+                shows = f"'{command}' shows those that are there"
+                if reason.endswith("(pools are: none)"):
+                    shows = f"'mks conf pools.{info['pool']}.slots=2' makes one"
+                warn(f"job {jid} waits: {reason}; {shows}, 'mks kill {jid}' takes it back")
                 return
 
 

@@ -18,7 +18,7 @@ import click
 from meeseeks.errors import InvalidRequest, MeeseeksError, NodeUnreachable
 
 from . import views
-from .exits import BROKEN_PIPE, FAILED, SIGNAL_BASE, UNREACHABLE
+from .exits import BROKEN_PIPE, FAILED, SIGNAL_BASE, UNREACHABLE, exit_code_of
 from .invocation import Invocation, client_options
 from .jobspec import JobCommand, job_options, jobspec
 from .output import warn
@@ -33,6 +33,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PIPED = "-"
 _DEFAULT_TIMEOUT_S = 10.0
 _KILL_AGAIN_S = 0.5
+_ONE_SIGNAL_S = 0.5
+"""Signals that come so close together are one: timeout(1) sends each to us and to our process group."""
 
 
 @click.command("run", cls=JobCommand)
@@ -55,7 +57,8 @@ def run_command(call: Invocation, /, where: str, command: list[str], local: bool
     node instead (--stdin /dev/null: nothing). Of what was handed on nothing is kept: if --retries or --restart start
     the job again, its stdin is empty then.
 
-    Ctrl-C and SIGTERM kill the job; a second Ctrl-C does not wait for its end. A node that is started again, or a
+    Ctrl-C and SIGTERM kill the job; a second Ctrl-C does not wait for its end. A SIGKILL ends only us: the job goes on,
+    or waits for its stdin, until 'mks kill' or --runtime ends it. A node that is started again, or a
     connection that breaks, is waited for (--timeout; default 30 seconds), and no byte is lost or shown twice.
     """  # noqa: D301 - click looks for the character itself
     from .feed import has_input
@@ -94,9 +97,9 @@ def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Sign
             return _exit_code(jid, error.info)
         warn(str(error))
         return UNREACHABLE
-    except MeeseeksError:
-        warn(f"job {jid} goes on without us; 'mks logs -f {jid}' shows its output, 'mks kill {jid}' ends it")
-        raise
+    except MeeseeksError as error:
+        warn(f"{error}; job {jid} may go on: 'mks logs -f {jid}' shows its output, 'mks kill {jid}' ends it")
+        return exit_code_of(error)
     finally:
         if feeder is not None:
             feeder.stop()
@@ -156,6 +159,7 @@ class _Signals:
 
     def __init__(self, jid: str) -> None:
         self.caught = 0
+        self._caught_at = 0.0
         self._jid = jid
         self._before: dict[int, Any] = {}
         # Handlers run in between any two steps of the main thread: of all queues only this one bears that.
@@ -188,8 +192,10 @@ class _Signals:
                 time.sleep(_KILL_AGAIN_S)  # whoever follows the job knows how long to try
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.caught and time.monotonic() - self._caught_at < _ONE_SIGNAL_S:
+            return
         if self.caught:
             warn(f"not waiting for the end of job {self._jid}; 'mks get {self._jid}' shows what becomes of it")
             raise KeyboardInterrupt
-        self.caught = number
+        self.caught, self._caught_at = number, time.monotonic()
         self._queue.put(number)

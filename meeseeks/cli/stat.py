@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from . import views
 from .exits import OK
 from .invocation import Invocation, client_options, json_option
 from .output import Listing
-from .overview import STATES, PoolTotal, nodes_linked, pool_totals
+from .overview import STATES, Branch, PoolTotal, branches, nodes_linked, pool_totals
 from .pick import infos_of
 from .words import Selection
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["stat_command"]
 
 _ENDED_SHOWN = 10
+_NAMED = 6
+"""So many names beside a node are still read."""
 _RUNNING_SHOWN = 20
 """How many jobs a terminal shows; --json has all that run."""
 
@@ -31,7 +33,7 @@ Info = Mapping[str, Any]
 
 
 @click.command("stat")
-@click.option("--tree", is_flag=True, help="Show who hears whom, node by node.")
+@click.option("--tree", is_flag=True, help="Show which nodes are linked with each other.")
 @client_options
 @json_option
 @click.pass_obj
@@ -39,9 +41,9 @@ def stat_command(call: Invocation, /, tree: bool) -> int:
     """Show the mesh once: nodes, pools, how many jobs, those that run, and those that ended last. 'mks top' is live.
 
     In a pipe: lines with tabs that begin with what they are about: node, pool, jobs, running, ended; with --tree a line
-    for two nodes, the first of which hears the second, and 'both' or 'one way'.
+    for a node and another that it is linked with, and 'both' or 'one way'.
 
-    --json: an object {node, nodes, pools, jobs, running, ended}; with --tree {node, nodes: {name: [names heard]}}.
+    --json: an object {node, nodes, pools, jobs, running, ended}; with --tree {node, nodes: {name: [names linked]}}.
     """
     with call.client() as client:
         nodes = client.nodes()
@@ -110,21 +112,37 @@ def _pools(found: dict[str, Any]) -> dict[str, PoolTotal]:
 
 
 def _tree(nodes: Mapping[str, Info]) -> Listing:
-    """Who hears whom: the node that was asked first, and below it each of the others with those that it hears."""
+    """Who is linked with whom: from the node that was asked to each of the others, on the shortest way."""
     links = nodes_linked(nodes)
     asked = next(iter(nodes))
-    data = {"node": asked, "nodes": {name: [other for other, _ in heard] for name, heard in links.items()}}
+    data = {"node": asked, "nodes": {name: [other for other, _ in linked] for name, linked in links.items()}}
     if not sys.stdout.isatty():
         rows = [
-            (name, other, "both" if mutual else "one way") for name, heard in links.items() for other, mutual in heard
+            (name, other, "both" if mutual else "one way") for name, linked in links.items() for other, mutual in linked
         ]
         return Listing(data, (), rows)
+    count = sum(map(len, links.values())) // 2
+    is_full = count == len(links) * (len(links) - 1) // 2
     lines: list[str] = []
-    for name in [asked, *(other for other in links if other != asked)]:
-        heard = links[name]
-        lines.append(f"{name}{' (asked)' if name == asked else ''}{'' if heard else ' hears nobody'}")
-        for at, (other, mutual) in enumerate(heard, 1):
-            branch = "└──" if at == len(heard) else "├──"
-            lines.append(f"{branch} {other}{'' if mutual else ' (does not hear it)'}")
-    silent = [f"{name} is {status['state']}" for name, status in sorted(nodes.items()) if not status["online"]]
-    return Listing(data, (), [(line,) for line in (*lines, *silent)])
+    for root in branches(links, asked):
+        note = " (asked)" if root.name == asked else " (no way leads there)"
+        lines += [f"{root.name}{note}", *_below(root, "", with_also=not is_full)]
+    lines += [f"{name} is {status['state']}" for name, status in sorted(nodes.items()) if not status["online"]]
+    how = ": each with every other" if is_full and len(links) > 2 else ""
+    lines.append(f"{_count(len(links), 'node')}, {_count(count, 'link')}{how}")
+    return Listing(data, (), [(line,) for line in lines])
+
+
+def _below(branch: Branch, indent: str, *, with_also: bool) -> Iterator[str]:
+    for at, child in enumerate(branch.below, 1):
+        is_last = at == len(branch.below)
+        notes = ["one way"] if child.one_way else []
+        others = ", ".join(child.also) if len(child.also) <= _NAMED else f"{len(child.also)} others"
+        notes += [f"also linked with {others}"] if child.also and with_also else []
+        text = f" ({'; '.join(notes)})" if notes else ""
+        yield f"{indent}{'└──' if is_last else '├──'} {child.name}{text}"
+        yield from _below(child, f"{indent}{'    ' if is_last else '│   '}", with_also=with_also)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

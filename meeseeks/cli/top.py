@@ -226,6 +226,10 @@ class _Top:
 
     def _hold(self) -> None:
         if jid := self._selected_live():
+            info = self._model.infos([jid]).get(jid)
+            if info is not None and info["state"] == "running":
+                self._notes.say(f"{jid} runs already: only what waits can be held")
+                return
             self._do("on hold", jid, lambda one: self._client.submit_job(id=one, hold=True))
 
     def _release(self) -> None:

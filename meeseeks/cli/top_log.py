@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from meeseeks.client.arguments import is_exited
-from meeseeks.errors import MeeseeksError
+from meeseeks.errors import InvalidRequest, MeeseeksError
 
 from .top_screen import Line
 
@@ -19,7 +20,11 @@ __all__ = ["Log"]
 _LINES_KEPT = 2000
 _FROM_END = 64 * 1024
 _PIECE = 256 * 1024
-_LOOK_EVERY = 0.3
+_FAR = 2**53
+"""An offset behind whatever a stream may have: nothing of it is wanted."""
+_WAIT_S = 2.0
+"""How long the node keeps a question to which it has no news; its answer comes as soon as it has."""
+_AGAIN_S = 0.3
 
 
 class Log:
@@ -31,7 +36,8 @@ class Log:
         self._client = client
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._part = b""
-        self._state = "reading"
+        self._trouble = "reading"
+        self._last: Mapping[str, Any] | None = None  # the job, once it has ended
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._follow, name=f"log of {jid}", daemon=True)
@@ -45,7 +51,7 @@ class Log:
         """The last lines, under a head that says whose they are."""
         with self._lock:
             lines = [*self._lines, *([self._part.decode(errors="replace")] if self._part else [])]
-            state = self._state
+            state = self._trouble or self._how()
         rows = max(0, height - 2)
         shown: list[Line] = [[(line.rstrip("\r"), "")] for line in lines[-rows:]]
         head: Line = [(f"{self.stream} of {self.jid}", "bold"), (f"  {state}", "dim")]
@@ -53,60 +59,67 @@ class Log:
         keys: Line = [(f"t {other}  q back", "dim")]
         return [head, *shown, *([[]] * (rows - len(shown))), keys]
 
+    def _how(self) -> str:
+        """What the job does, by the cache; of one that has left it, how it ended."""
+        info = self._client.get([self.jid]).get(self.jid) or self._last
+        if info is None:
+            return ""
+        if info[self.stream] is not None:
+            return f"goes into {info[self.stream]} on node {info['node']}"
+        return "has not started" if info["state"] == "new" else str(info["state"])
+
     # --- the thread
 
     def _follow(self) -> None:
-        offset = run = -1
+        place: tuple[Any, int] | None = None  # which run, and how much of it is known
         while not self._closed.is_set():
             try:
-                info = self._client.query([self.jid]).get(self.jid)
-                if info is None:
-                    self._note("the job is known no more")
-                    return
-                if info["start_count"] != run:
-                    run, offset = info["start_count"], -1
-                    with self._lock:
-                        self._lines.clear()
-                        self._part = b""
-                offset, more = self._read(info, offset)
+                if place is None:
+                    place = self._near_end()
+                    self._note("")
+                answer = self._ask("follow", run=place[0], limit=_PIECE, wait=_WAIT_S, **self._offsets(place[1]))
+            except InvalidRequest:
+                self._note("the job is known no more")
+                return
             except MeeseeksError as error:
                 self._note(f"can't be read now: {error}")
-                more = False
                 if self._client.closed:
                     return
-            else:
-                self._note(_how(info, self.stream))
-                if is_exited(info) and not more:
+                self._closed.wait(_AGAIN_S)
+                continue
+            place = self._take(answer, *place)
+            if answer.get("ended"):
+                with self._lock:
+                    self._last = answer["info"]
+                if is_exited(answer["info"]):
                     return
-            if not more:
-                self._closed.wait(_LOOK_EVERY)
+                self._closed.wait(_AGAIN_S)  # it is about to run again
 
-    def _read(self, info: dict[str, Any], offset: int) -> tuple[int, bool]:
-        """Read a piece from the offset (-1: near the end); the new offset, and whether there may be more."""
-        if not info["start_count"] or info[self.stream] is not None:
-            return offset, False
-        if offset < 0:
-            size = self._ask(0, 1)["size"]
-            offset = max(0, size - _FROM_END)
-        data: bytes = self._ask(offset, _PIECE)["data"]
+    def _near_end(self) -> tuple[Any, int]:
+        first = self._ask("output", stream=self.stream, offset=0, limit=1)
+        return first.get("run"), max(0, first["size"] - _FROM_END)
+
+    def _offsets(self, known: int) -> dict[str, int]:
+        return {"stdout": _FAR, "stderr": _FAR, self.stream: known}
+
+    def _take(self, answer: Mapping[str, Any], run: Any, known: int) -> tuple[Any, int]:
+        """Keep what is new; the run that it is of, and how much of that is known now."""
+        data: bytes = answer.get(self.stream, b"")
         with self._lock:
+            self._trouble = ""
+            if answer.get("run") != run:
+                run, known = answer.get("run"), 0
+                self._lines.clear()
+                self._part = b""
             *whole, self._part = (self._part + data).split(b"\n")
             self._part = self._part[-_PIECE:]
             self._lines.extend(line.decode(errors="replace") for line in whole)
-        return offset + len(data), bool(data)
+        return run, known + len(data)
 
-    def _ask(self, offset: int, limit: int) -> dict[str, Any]:
-        wanted = {"id": self.jid, "stream": self.stream, "offset": offset, "limit": limit}
-        answer: dict[str, Any] = self._client.request({"output": wanted})["output"]
+    def _ask(self, kind: str, **wanted: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._client.request({kind: {"id": self.jid, **wanted}})[kind]
         return answer
 
-    def _note(self, state: str) -> None:
+    def _note(self, trouble: str) -> None:
         with self._lock:
-            self._state = state
-
-
-def _how(info: dict[str, Any], stream: str) -> str:
-    if info[stream] is not None:
-        return f"goes into {info[stream]} on node {info['node']}"
-    state: str = info["state"]
-    return "has not started" if state == "new" else state
+            self._trouble = trouble

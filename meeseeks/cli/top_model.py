@@ -25,7 +25,7 @@ SORTS = ("time", "id", "node", "pool")
 _ENDED = ("done", "failed", "killed")
 _RECENT_OF_STATE = 200
 _RECENT_KEPT = 500
-_EARLIER = 20
+_EARLIER = 100
 """Jobs of each state that had ended before we came, and are shown to begin with."""
 
 

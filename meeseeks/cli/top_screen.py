@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
+from .cells import cut
 from .output import clean
 
-__all__ = ["Line", "Screen", "cut", "cut_id"]
+__all__ = ["Line", "Screen"]
 
 Line = Sequence[tuple[str, str]]
 """Pieces of text, each with its style: words like `bold`, `red`, `reverse`, or nothing."""
@@ -44,25 +45,8 @@ _KEYS = {
     "\x15": "clear",
 }
 _SEQUENCE = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
-_ID_END = 6
 _ESCAPE_S = 0.05
 """How long the rest of a key's sequence may take after its escape."""
-
-
-def cut(text: str, cells: int) -> str:
-    """The text in exactly so many cells: filled up, or cut with …."""
-    text = clean(text)
-    if cell_len(text) <= cells:
-        return set_cell_size(text, cells)
-    return f"{set_cell_size(text, cells - 1)}…" if cells > 0 else ""
-
-
-def cut_id(jid: str, cells: int) -> str:
-    """The same for an id, whose end says most: jobs of --array and of several nodes differ in nothing else."""
-    text = clean(jid)
-    if cell_len(text) <= cells or cells < 2 * _ID_END:
-        return cut(text, cells)
-    return f"{cut(text[:-_ID_END], cells - _ID_END)}{set_cell_size(text[-_ID_END:], _ID_END)}"
 
 
 class Screen:
@@ -119,9 +103,9 @@ class Screen:
     def show(self, lines: Sequence[Line]) -> None:
         """Write what differs from what is on the screen."""
         painted = [self._paint(line) for line in lines[: self.height]]
-        painted += [""] * (self.height - len(painted))
+        painted += ["\x1b[K"] * (self.height - len(painted))
         out = [
-            f"\x1b[{at};1H{text}\x1b[K"
+            f"\x1b[{at};1H{text}"
             for at, (text, before) in enumerate(zip(painted, self._shown, strict=True), 1)
             if text != before
         ]
@@ -142,7 +126,8 @@ class Screen:
             left -= cell_len(shown)
             codes = ";".join(str(_CODES[word]) for word in style.split() if self._colours or word in _WITHOUT_COLOUR)
             out.append(f"\x1b[{codes}m{shown}\x1b[0m" if codes else shown)
-        return "".join(out)
+        # Behind a full line there is nothing to be wiped: the cursor stays on its last letter, which would go.
+        return "".join([*out, "\x1b[K"] if left > 0 else out)
 
     def _write(self, text: str) -> None:
         data = memoryview(text.encode(errors="replace"))

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from . import views
+from .cells import SHORTEST_ID, cut, cut_id
 from .overview import PoolTotal
 from .top_model import Model
-from .top_screen import Line, cut, cut_id
+from .top_screen import Line
 
 __all__ = ["Panes", "picture"]
 
@@ -18,11 +19,20 @@ Info = Mapping[str, Any]
 
 _HEAD = "bold underline"
 _BAR = 10
+_TITLE = 8
+"""Cells of the title, below which it is left out."""
 _NAME = 14
 """Cells that the name of a node or a pool may take."""
 _NODE_STYLES = {"online": "green", "left": "yellow"}
 _STATE_STYLES = {"running": "cyan", "done": "green", "failed": "red", "killed": "yellow", "unknown": "yellow"}
-_KEYS = "x kill  h hold  r release  l log  / filter  s sort:{sort}  jk move  q quit"
+_QUIT = "q quit"
+_KEYS = ("x kill", "h hold", "r release", "l log", "/ filter", "s sort:{sort}", "jk move", _QUIT)
+_FIRST_KEYS = (7, 0, 3, 1, 2, 4, 5, 6)
+"""The order in which they are given room, where there is not enough for all."""
+_DROPPED = ("POOL", "TOOK", "NODE", "AGO", "TIME")
+"""Columns that go, one by one, where a narrow terminal would have no room for ids and commands."""
+_ID_AND_COMMAND = 17
+_SHORT = {"running": "run", "waiting": "wait", "failed": "fail", "killed": "kill"}
 
 
 class Panes:
@@ -65,13 +75,16 @@ def _filled(line: Line, width: int) -> Line:
 
 def _header(model: Model, where: str, width: int) -> Line:
     counts = model.counts
-    parts = [(f"{counts['running']:,} running", "cyan"), (f"{counts['new']:,} waiting", "")]
-    parts.append((f"{counts['done']:,} done", "green"))
-    parts += [(f"{counts[s]:,} {s}", f"bold {_STATE_STYLES[s]}") for s in ("failed", "killed") if counts[s]]
-    said = sum(len(text) + 2 for text, _ in parts)
-    line: list[tuple[str, str]] = [(cut(f"mks top  {where}", max(8, width - said)), "bold")]
-    for text, style in parts:
-        line += [("  ", ""), (text, style)]
+    parts = [(counts["running"], "running", "cyan"), (counts["new"], "waiting", ""), (counts["done"], "done", "green")]
+    parts += [(counts[state], state, f"bold {_STATE_STYLES[state]}") for state in ("failed", "killed") if counts[state]]
+    texts = [f"{count:,} {word}" for count, word, _ in parts]
+    if len("  ".join(texts)) > width - _TITLE:
+        texts = [f"{count:,} {_SHORT.get(word, word)}" for count, word, _ in parts]
+    said = sum(len(text) + 2 for text in texts)
+    title = cut(f"mks top  {where}", width - said) if width - said >= _TITLE else ""
+    line: list[tuple[str, str]] = [(title, "bold")]
+    for text, (_, _, style) in zip(texts, parts, strict=True):
+        line += [("  " if len(line) > 1 or title else "", ""), (text, style)]
     return line
 
 
@@ -160,7 +173,7 @@ def _active(model: Model, panes: Panes, width: int, rows: int, now: float) -> li
         held = info["state"] == "new" and info["hold"]
         state = "held" if held else "waiting" if info["state"] == "new" else info["state"]
         style = "yellow" if held else _STATE_STYLES.get(info["state"], "")
-        cells = [state, _short(views.elapsed(info, now)), *_job_cells(info)]
+        cells = {"STATE": state, "TIME": _short(views.elapsed(info, now)), **_job_cells(info)}
         lines.append(_job(cells, columns, style, is_selected=jid == model.selected, width=width))
     return [*lines, *([[]] * (rows - len(shown)))]
 
@@ -173,36 +186,46 @@ def _recent(model: Model, panes: Panes, width: int, rows: int, now: float) -> li
     columns = _columns(infos.values(), width, firsts)
     lines = [_head(columns, _place(panes.recent_from, rows, len(model.recent)), width)]
     for jid, info in infos.items():
-        ended_at = info["end_ts"] or info["ts"]
-        rc = "-" if info["rc"] is None else str(info["rc"])
-        cells = [info["state"], _short(views.elapsed(info, now)), _short(now - ended_at), rc, *_job_cells(info)]
+        cells = {
+            "ENDED": info["state"],
+            "TOOK": _short(views.elapsed(info, now)),
+            "AGO": _short(now - (info["end_ts"] or info["ts"])),
+            "RC": "-" if info["rc"] is None else str(info["rc"]),
+            **_job_cells(info),
+        }
         style = _STATE_STYLES.get(info["state"], "")
         lines.append(_job(cells, columns, style, is_selected=jid == model.selected, width=width))
     return lines
 
 
-def _job_cells(info: Info) -> list[str]:
+def _job_cells(info: Info) -> dict[str, str]:
     node = info["node"]
     why = (info["error"] or "") if info["state"] == "failed" else ""
     command = views.command_line(info["args"])
-    return [
-        ",".join(node) if isinstance(node, list) else node or "-",
-        info["pool"],
-        info["id"],
-        f"[{why}] {command}" if why else command,
-    ]
+    return {
+        "NODE": ",".join(node) if isinstance(node, list) else node or "-",
+        "POOL": info["pool"],
+        "ID": info["id"],
+        "COMMAND": f"[{why}] {command}" if why else command,
+    }
 
 
 def _columns(infos: Iterable[Info], width: int, firsts: Sequence[_Column]) -> list[_Column]:
     """The widths for these jobs: names as they are if there is room, and the rest for the command."""
     cells = [_job_cells(info) for info in infos]
-    node = max(4, min(_NAME, max((cell_len(row[0]) for row in cells), default=4)))
-    pool = max(4, min(_NAME, max((cell_len(row[1]) for row in cells), default=4)))
-    taken = sum(column.width + 2 for column in firsts) + node + pool + 4
-    rest = max(0, width - taken)
-    jid = max(2, min(max((cell_len(row[2]) for row in cells), default=2), rest // 2))
-    columns = [*firsts, _Column("NODE", node), _Column("POOL", pool), _Column("ID", jid)]
-    return [*columns, _Column("COMMAND", max(0, rest - jid - 2))]
+
+    def widest(head: str) -> int:
+        return max(len(head), max((cell_len(row[head]) for row in cells), default=0))
+
+    columns = [*firsts, *(_Column(head, min(_NAME, widest(head))) for head in ("NODE", "POOL"))]
+    for head in ("", *_DROPPED):
+        columns = [column for column in columns if column.head != head]
+        rest = width - sum(column.width + 2 for column in columns)
+        if rest >= _ID_AND_COMMAND:
+            break
+    rest = max(0, rest)
+    jid = min(widest("ID"), max(rest // 2, min(rest, SHORTEST_ID)))
+    return [*columns, _Column("ID", jid), _Column("COMMAND", max(0, rest - jid - 2))]
 
 
 def _head(columns: Sequence[_Column], place: str, width: int) -> Line:
@@ -213,21 +236,21 @@ def _place(first: int, rows: int, total: int) -> str:
     return f" {first + 1:,}-{min(total, first + rows):,} of {total:,}" if total > rows > 0 else ""
 
 
-def _job(cells: Sequence[str], columns: Sequence[_Column], style: str, *, is_selected: bool, width: int) -> Line:
+def _job(cells: Mapping[str, str], columns: Sequence[_Column], style: str, *, is_selected: bool, width: int) -> Line:
     if is_selected:
         return [(cut(_row(columns, cells), width), "reverse")]
     first = columns[0]
-    return [(cut(cells[0], first.width), style), (f"  {_row(columns[1:], cells[1:])}", "")]
+    return [(cut(cells[first.head], first.width), style), (f"  {_row(columns[1:], cells)}", "")]
 
 
-def _row(columns: Sequence[_Column], cells: Sequence[str] | None = None) -> str:
-    texts = [column.head for column in columns] if cells is None else cells
-    return "  ".join(
-        cut_id(text, column.width)
-        if column.head == "ID"
-        else cut(" " * (column.width - cell_len(text)) + text if column.right else text, column.width)
-        for column, text in zip(columns, texts, strict=True)
-    )
+def _row(columns: Sequence[_Column], cells: Mapping[str, str] | None = None) -> str:
+    return "  ".join(_cell(column, column.head if cells is None else cells[column.head]) for column in columns)
+
+
+def _cell(column: _Column, text: str) -> str:
+    if column.head == "ID":
+        return cut_id(text, column.width)
+    return cut(" " * (column.width - cell_len(text)) + text if column.right else text, column.width)
 
 
 def _scrolled(ids: Sequence[str], selected: str | None, first: int, rows: int) -> int:
@@ -248,5 +271,13 @@ def _short(seconds: float | None) -> str:
 
 
 def _footer(model: Model, width: int) -> Line:
+    keys = [key.format(sort=model.sort) for key in _KEYS]
     filtered = f"filter: {model.filter}  " if model.filter else ""
-    return [(filtered, "yellow"), (cut(_KEYS.format(sort=model.sort), max(0, width - cell_len(filtered))), "dim")]
+    if cell_len(filtered) > width - len(_QUIT):
+        filtered = f"{cut(f'filter: {model.filter}', width - len(_QUIT) - 2)}  "
+    room, shown = width - cell_len(filtered) + 2, set[int]()
+    for at in _FIRST_KEYS:
+        if len(keys[at]) + 2 <= room:
+            shown.add(at)
+            room -= len(keys[at]) + 2
+    return [(filtered, "yellow"), ("  ".join(key for at, key in enumerate(keys) if at in shown), "dim")]

@@ -54,6 +54,9 @@ def failure(info: Mapping[str, Any]) -> str:
     if info["state"] == "killed":
         return f"job {info['id']} was killed"
     why = info["error"] or f"exit code {info['rc']}"
+    args = info["args"]
+    if why.startswith("can't start") and isinstance(args, (list, tuple)) and len(args) == 1 and " " in args[0]:
+        why += "; a line for a shell goes after sh -c, as in: sh -c 'echo hello | wc'"
     return f"job {info['id']} failed on node {info['node']!r}: {why}"
 
 
@@ -116,9 +119,9 @@ def nodes(statuses: Mapping[str, Mapping[str, Any]]) -> Listing:
             name,
             status["state"],
             f"{status['address'] or '*'}:{status['port']}",
-            f"{status['loadavg']:.2f}",
+            f"{status['loadavg']:.2f}" if status["online"] else "-",
             status["version"],
-            " ".join(_pool(pool, of) for pool, of in sorted(status["pools"].items())) or "-",
+            _places(status),
         )
         for name, status in sorted(statuses.items())
     ]
@@ -231,6 +234,13 @@ def elapsed(info: Mapping[str, Any], now: float) -> float | None:
 
 def _node(node: Any) -> str:
     return ",".join(node) if isinstance(node, list) else node or "-"
+
+
+def _places(status: Mapping[str, Any]) -> str:
+    """Its pools; of a node that is not there nothing is free, and what it said last is of no use."""
+    if status["online"]:
+        return " ".join(_pool(pool, of) for pool, of in sorted(status["pools"].items())) or "-"
+    return f"silent for {duration(status['silent_s'])}" if sys.stdout.isatty() else "-"
 
 
 def _pool(name: str, of: Mapping[str, Any]) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["report", "wait_command", "wait_for"]
 
+_LIVE = {"state", "active"}
+"""Filters that match a job for a while only: that there is none says that it is over."""
 _NAMED_FAILURES = 5
 _STDERR_LINES = 5
 _STDERR_BYTES = 4096
@@ -42,22 +44,26 @@ def wait_command(call: Invocation, /, words: tuple[str, ...], any_: bool, timeou
     """Wait until jobs have ended, with all their processes. A filter stands for the jobs that match it now.
 
     Exit code 1 if one of them failed, was killed or is not there; the first few are named, with the last lines that
-    they wrote to stderr. With --any it is about those that have ended.
+    they wrote to stderr. With --any it is about those that have ended. A FILTER that matches no job is 1 as well, but
+    for one by state or active: where none is running, 'mks wait state=running' has nothing to wait for.
 
     In a pipe: a line for each job when it has ended, with id, state, node, exit code and time, separated by tabs.
+
     --json: an array of jobinfos of those that have ended.
     """
     chosen = selection(words)
     with call.client() as client:
         found = infos_of(client, chosen)
-        missing = warn_missing(chosen, found)
-        view = no_view() if call.json else wait_view()
+        missing = warn_missing(client, chosen, found)
+        view = no_view() if call.json or not found else wait_view()
         ended = wait_for(client, lambda: call.client(refresh=1), found, timeout, any_=any_, view=view)
         if call.json:
             call.printer().show(views.jobs(ended.values()))
         code = report(client, ended)
+    if missing or (not found and not _LIVE & chosen.filters.keys()):
+        return FAILED
     enough = min(1, len(found)) if any_ else len(found)
-    return FAILED if missing or len(ended) < enough else code
+    return FAILED if len(ended) < enough else code
 
 
 def wait_for(

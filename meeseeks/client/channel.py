@@ -29,7 +29,7 @@ from meeseeks.errors import (
     from_reply,
 )
 from meeseeks.wire import codec, sockets
-from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Reply, Request
+from meeseeks.wire.messages import MAX_MESSAGE_BYTES, QUESTIONS, Reply, Request
 
 from .call import Call, Guest, Repeat
 from .credentials import Credentials
@@ -371,7 +371,7 @@ class Channel:
     def _why_late(self, call: Call) -> MeeseeksError:
         if not self.link.ready:
             error = self.link.failure()
-            if call.sent_to is not None and isinstance(error, NodeUnreachable):
+            if call.sent_to is not None and isinstance(error, NodeUnreachable) and call.kind not in QUESTIONS:
                 return RequestTimeout(f"{error}; {call.kind!r} was sent and not answered: it may have been carried out")
             return error
         where = self.link.describe(call.sent_to)

@@ -276,6 +276,10 @@ class Link:
             self.close()
             self._retry_at = now
             return
+        if word == "refused_handshake" and failure is None and self.name:
+            # It has let us in before, and says nothing of our key: a tunnel, say, whose other end is gone for a while.
+            self._on_unreachable(now)
+            return
         self.state = LinkState.NOT_LET_IN
         why = failure.why if failure is not None else self._credentials.why(word)
         self._refused[self.address] = self._why[self.address] = why
@@ -289,7 +293,7 @@ class Link:
             self._retry_at = now + _HANDSHAKE_PAUSE
 
     def _on_unreachable(self, now: float) -> None:
-        """TLS found nobody there: what ZeroMQ says itself where it connects straight."""
+        """Nobody is there, although something takes connections: TLS says so, or a tunnel closes them at once."""
         self.state, self.refusals = LinkState.REFUSED, 0
         self._refused.pop(self.address, None)
         self.close()

@@ -268,4 +268,4 @@ class Replica:
 
 def _outline(beat: Beat) -> object:
     """What of a heartbeat shows in nodes and pools, and does not change with every heartbeat."""
-    return (beat.incarnation, beat.pools, beat.sees, beat.leaving)
+    return (beat.incarnation, beat.pools, beat.sees, beat.links, beat.leaving)

@@ -78,6 +78,8 @@ class Beat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     pub_port: int = 0
     pools: dict[str, PoolStatus] = {}
     sees: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    """Those of them that it is linked with and hears directly, for people: nothing is decided by it."""
     tails: dict[str, tuple[str, int]] = {}
     """How far this node has followed each node that is silent now, as (incarnation, seq): who has less asks for it."""
     leaving: bool = False

@@ -177,6 +177,16 @@ class Mesh:
         """The nodes that are online, as far as this one knows."""
         return tuple(sorted(name for name in self.peers if self.is_online(name, now)))
 
+    def linked(self, now: float) -> tuple[str, ...]:
+        """Those of them that this one follows itself, and hears without another node in between."""
+        return tuple(
+            sorted(
+                peer.name
+                for peer in self.peers.values()
+                if peer.linked and now - peer.direct_at < self.settings.timeout and self.is_online(peer.name, now)
+            )
+        )
+
     def tail_of(self, origin: str, incarnation: str, since: int) -> tuple[list[str], str, int] | None:
         """The ids of the jobs that `origin` changed after its `since`, with the life and seq that they reach.
 

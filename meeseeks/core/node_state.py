@@ -335,6 +335,7 @@ class NodeState:
             pub_port=at.pub_port,
             pools=self.owner.pool_status(),
             sees=mesh.sees(now),
+            links=mesh.linked(now),
             tails=mesh.tails(now),
             leaving=self.owner.stopping,
             info=self.info,

@@ -312,6 +312,7 @@ def _node_info(beat: Beat, state: str, silent_s: float, address: str) -> Info:
         "pub_port": beat.pub_port,
         "pools": {name: _pool_info(pool) for name, pool in beat.pools.items()},
         "sees": list(beat.sees),
+        "links": list(beat.links),
         "info": dict(beat.info),
     }
 

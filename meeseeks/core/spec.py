@@ -93,6 +93,8 @@ def _name(key: str, value: object) -> str:
 
 def _id(key: str, value: object) -> str:
     name = _name(key, value)
+    if name.isspace():
+        raise _wrong(key, value, "a string that is not blank")
     if name.endswith("*"):
         raise _wrong(key, value, "a string that doesn't end in '*' (that is a filter)")
     return name

@@ -43,6 +43,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "OWN",
     "PROTOCOL_VERSION",
+    "QUESTIONS",
     "REQUEST_TYPES",
     "SUBMITS_MAX",
     "SYNC_BATCH",
@@ -91,6 +92,8 @@ REQUEST_TYPES = (
     "hello",
     "sync",
 )
+QUESTIONS = frozenset({"query", "ls", "nodes", "pools", "output", "follow"})
+"""Those that change nothing, however often they are carried out."""
 
 
 Run = tuple[int, int, float]

@@ -121,7 +121,9 @@ def bind(socket: Socket, host: str, port: int) -> int:
     try:
         socket.bind(endpoint("127.0.0.1" if host == "localhost" else host, port))
     except zmq.ZMQError as error:
-        raise InvalidRequest(f"can't listen on {host}:{port}: {error.strerror or error}") from error
+        why = (error.strerror or str(error)).partition(" (addr=")[0]
+        hint = "; is a node there already? choose another port" if error.errno == zmq.EADDRINUSE else ""
+        raise InvalidRequest(f"can't listen on {host}:{port}: {why}{hint}") from error
     bound = socket.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(bound, bytes)
     return int(bound.rstrip(b"\0").rsplit(b":", 1)[1])

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from meeseeks.cli.main import _COMMANDS, cli
-from tests.cli.conftest import COMMAND, TIMEOUT, call, environment
+from tests.cli.conftest import COMMAND, TIMEOUT, Answer, call, environment
+from tests.cli.pipes import start
+from tests.cli.terminal import Terminal
 from tests.support.nodes import mesh
 from tests.support.wait import wait_until
 
@@ -123,6 +125,15 @@ def test_an_unknown_pool_is_taken_and_told(mks):
     assert mks("kill", "stuck").code == 0
 
 
+def test_where_there_is_no_pool_at_all_it_says_how_to_make_one(tmp_path):
+    with mesh(tmp_path, 1, **{"pools.p.slots": None}) as (node,):
+        answer = call(node, "sub", "--id", "first", "p", "--", "true")
+        assert (answer.code, answer.err.count("\n")) == (0, 1)
+        assert "(pools are: none); 'mks conf pools.p.slots=2' makes one, 'mks kill first' takes it back" in answer.err
+        assert call(node, "conf", "pools.p.slots=2").code == 0
+        assert call(node, "wait", "first").code == 0
+
+
 def test_run_says_that_its_pool_is_nowhere(nodes):
     words = ["run", "--id", "stuck-run", "nosuch", "--", "true"]
     with subprocess.Popen([*COMMAND, *words], env=environment(nodes[0]), stderr=subprocess.PIPE, text=True) as running:
@@ -195,3 +206,84 @@ def connections(port):
     with Path("/proc/net/tcp").open() as table:
         rows = [line.split() for line in table][1:]
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+
+
+@pytest.mark.parametrize(("name", "code"), [("get", 0), ("kill", 0), ("set", 0), ("wait", 1), ("logs", 0)])
+def test_a_filter_without_jobs_is_said_and_is_1_where_an_end_was_to_be_known(mks, name, code):
+    args = ["set", "--where", "tag=nobody", "hold=true"] if name == "set" else [name, "tag=nobody"]
+    is_told(mks(*args), code, "no job matches tag=nobody")
+
+
+def test_nothing_that_runs_is_nothing_to_wait_for(mks):
+    is_told(mks("wait", "state=running", "tag=nobody"), 0, "no job matches state=running tag=nobody")
+
+
+@pytest.mark.parametrize("name", OF_JOBS)
+def test_an_id_that_others_begin_with_is_told_with_them(mks, name):
+    jid = f"begun-{name}"
+    assert mks("sub", "--id", jid, "--hold", "p@*", "--", "true").code == 0
+    is_told(mks(*with_change(name, jid)), 1, f"no job has id '{jid}'", f"'{jid}@*' is {jid}@a and 1 more")
+    is_told(mks(*with_change(name, jid[:-1])), 1, f"'{jid[:-1]}*' is {jid}@a and 1 more")
+    assert mks("kill", f"{jid}@*").code == 0
+
+
+def test_a_state_is_no_id(mks):
+    is_told(mks("ls", "running"), 1, "'state=running' means the jobs that are")
+
+
+def test_a_port_that_is_taken_is_told(nodes, tmp_path):
+    words = ["node", "name=second", f"listen.port={nodes[0].port}", "listen.address=127.0.0.1", f"state.dir={tmp_path}"]
+    answer = call(None, *words)
+    assert answer.code
+    assert answer.err.splitlines()[-1].endswith("Address already in use; is a node there already? choose another port")
+
+
+def test_a_blank_id_is_2(mks):
+    is_told(mks("sub", "--id", " ", "p", "--", "true"), 2, "id must be a string that is not blank, not ' '")
+
+
+IN_A_TERMINAL = [
+    (["get", "no-such-job"], 1),
+    (["kill", "no-such-job"], 1),
+    (["wait", "no-such-job"], 1),
+    (["logs", "no-such-job"], 1),
+    (["set", "no-such-job", "hold=true"], 1),
+    (["ls", "no-such-job"], 1),
+    (["wait", "tag=nobody"], 1),
+    (["ls", "colour=red"], 2),
+    (["ls", "--nope"], 2),
+    (["sub", "p", "true"], 2),
+    (["--address", "127.0.0.1:1", "run", "p", "--", "true"], 3),
+    (["--address", "127.0.0.1:1", "top"], 3),
+]
+
+
+@pytest.mark.parametrize(("args", "code"), IN_A_TERMINAL, ids=[" ".join(args) for args, _ in IN_A_TERMINAL])
+def test_a_terminal_shows_the_same_line(nodes, args, code):
+    with Terminal([*COMMAND, *args], env=environment(nodes[0]), columns=400) as terminal:
+        assert terminal.wait_end() == code
+    assert terminal.text.startswith("mks: ")
+    assert terminal.text.count("\n") == 1, terminal.text
+
+
+@pytest.mark.parametrize("name", ["run", "logs -f"])
+def test_a_node_that_goes_while_it_is_followed_is_3_and_one_line(tmp_path, name):
+    with mesh(tmp_path, 1) as (node,):
+        if name == "run":
+            args = ["run", "--timeout", "2", "--id", "gone", "p", "--", "sh", "-c", "echo on; sleep 60"]
+        else:
+            assert call(node, "sub", "--id", "gone", "p", "--", "sh", "-c", "echo on; sleep 60").code == 0
+            args = ["logs", "--timeout", "2", "-f", "gone"]
+        with start(node, *args) as following:
+            assert following.stdout.readline() == b"on\n"
+            node.kill()
+            out, err = following.communicate(timeout=TIMEOUT)
+        node.sweep()
+    is_told(
+        Answer(following.returncode, out.decode(), err.decode()),
+        3,
+        f"{node.address}:{node.port}",
+        "is gone: connection refused",
+        "'mks logs -f gone'",
+    )
+    assert b"carried out" not in err  # it is a question only

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 import meeseeks.cli
 
 TEXT = (Path(meeseeks.cli.__file__).parent / "topics" / "json.md").read_text()
@@ -21,9 +19,8 @@ def documented(section: str) -> set[str]:
 JOBS = documented("Jobs: ls, get, sub, kill, set, wait")
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
+def test_a_job_has_the_documented_keys(good):
+    for args in (
         ["sub", "--id", "json-new", "--hold", "p", "--", "true"],
         ["ls", "id=json-new"],
         ["get", "json-new"],
@@ -31,12 +28,14 @@ JOBS = documented("Jobs: ls, get, sub, kill, set, wait")
         ["sub", "--id", "json-done", "--wait", "p", "--", "true"],
         ["wait", "json-done"],
         ["kill", "json-new"],
-    ],
-    ids=" ".join,
-)
-def test_a_job_has_the_documented_keys(good, args):
-    (job,) = good(*args[:1], "--json", *args[1:]).json
-    assert set(job) == JOBS - (set() if job["state"] == "new" else {"reason"})
+    ):
+        (job,) = good(*args[:1], "--json", *args[1:]).json
+        assert set(job) == JOBS - (set() if job["state"] == "new" else {"reason"}), args
+
+
+def test_what_is_not_there_is_an_empty_array(mks):
+    for args in (["ls", "tag=nobody"], ["get", "nosuch"], ["kill", "nosuch"], ["wait", "tag=nobody"]):
+        assert mks(*args, "--json").json == []
 
 
 def test_so_have_nodes_and_pools(good):

@@ -65,7 +65,7 @@ def test_tail(good, tmp_path, name):
     for count in (0, 1, 3, 10_000):
         expected = "".join(lines[-count:]) if count else ""
         assert good("logs", "--tail", str(count), jid).out == expected
-    assert good("logs", "-f", "--tail", "2", jid).out == "".join(lines[-2:])
+    assert good("logs", "-f", "-n", "2", jid).out == "".join(lines[-2:])
 
 
 def test_a_running_job_is_shown_and_followed(nodes, good, mks, tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 
 import pytest
 
-from tests.cli.conftest import TIMEOUT
+from tests.chaos.proxy import Ports, Proxy, host
+from tests.cli.conftest import TIMEOUT, call
 from tests.cli.pipes import Writer, start
 from tests.support.wait import wait_until
 
@@ -74,3 +76,50 @@ def test_a_job_whose_node_is_frozen_for_a_while_goes_on(mesh_of, tmp_path):
         reader.join(TIMEOUT)
         assert process.stderr.read() == b""
     assert bytes(reader.data) == bytes(of_logs.data) == expected
+
+
+def test_a_link_that_is_cut_for_a_while_costs_no_byte(mesh_of):
+    """Between mks and its node: first its connections break and none can be made, then it says nothing any more."""
+    (a,) = mesh_of(1)
+    data = os.urandom(9 * MIB)
+    with Proxy([Ports(0, 0), Ports(a.port, a.pub_port)]) as proxy:
+        address = ["--address", f"{host(0, 1)}:{a.port}"]
+        with start(None, *address, "run", "p", "--", "cat", stdin=subprocess.PIPE) as process:
+            for part in range(3):
+                piece = data[3 * MIB * part : 3 * MIB * (part + 1)]
+                writer = Writer(process.stdin, piece, keep=part < 2)
+                if part == 0:
+                    reader = Reader(process.stdout, MIB)
+                    assert reader.has_enough.wait(TIMEOUT)
+                    proxy.sever(0, 1)
+                elif part == 1:
+                    proxy.mute(1, 0)
+                if part < 2:
+                    # A new mks may read it as not let in: who takes connections and closes them may mean that.
+                    assert call(None, *address, "--timeout", "1", "ls").code in (3, 4)
+                    assert len(reader.data) < 3 * MIB * (part + 1)
+                    proxy.heal(0, 1)
+                writer.join(TIMEOUT)
+            assert process.wait(2 * TIMEOUT) == 0
+            reader.join(TIMEOUT)
+            assert process.stderr.read() == b""
+    assert bytes(reader.data) == data
+
+
+def test_a_node_that_replaces_its_program_costs_no_byte(mesh_of):
+    """SIGHUP, as after an upgrade."""
+    (a,) = mesh_of(1)
+    data = os.urandom(6 * MIB)
+    with start(a, "run", "p", "--", "cat", stdin=subprocess.PIPE) as process:
+        reader = Reader(process.stdout, MIB)
+        first = Writer(process.stdin, data[: 3 * MIB], keep=True)
+        assert reader.has_enough.wait(TIMEOUT)
+        before = a.lives
+        os.kill(a.pid, signal.SIGHUP)
+        wait_until(lambda: a.lives != before, TIMEOUT)
+        first.join(TIMEOUT)
+        Writer(process.stdin, data[3 * MIB :])
+        assert process.wait(2 * TIMEOUT) == 0
+        reader.join(TIMEOUT)
+        assert process.stderr.read() == b""
+    assert bytes(reader.data) == data

@@ -56,6 +56,13 @@ def test_a_command_that_is_not_there_is_told(mks):
     assert "can't start 'no-such-command'" in answer.err
 
 
+def test_a_line_for_a_shell_is_told_where_it_belongs(mks):
+    answer = mks("run", "p", "--", "echo hi | wc")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "can't start 'echo hi | wc'" in answer.err
+    assert "goes after sh -c" in answer.err
+
+
 def test_runtime_and_retries(mks, tmp_path):
     answer = mks("run", "--runtime", "0.2", "p", "--", "sleep", "60")
     assert answer.code == 128 + signal.SIGTERM
@@ -87,6 +94,20 @@ def test_a_signal_that_is_ignored_stays_so(nodes):
         assert it.wait(TIMEOUT) == 128 + signal.SIGTERM
 
 
+def test_timeout_of_the_shell_ends_the_job(nodes, good, tmp_path):
+    """timeout(1) sends its signal twice: to the command, and to its process group, which is the same."""
+    words = [*COMMAND, "run", "--id", "timed", "p", "--", "sh", "-c", f"touch {tmp_path / 'on'}; sleep 60"]
+    with subprocess.Popen(
+        ["timeout", "60", *words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(nodes[0])
+    ) as timeout:
+        wait_until((tmp_path / "on").exists)
+        timeout.send_signal(signal.SIGTERM)  # which it hands on as it would its own
+        _, err = timeout.communicate(timeout=TIMEOUT)
+    assert b"not waiting" not in err
+    (info,) = good("get", "timed", "--json").json
+    assert (info["state"], info["active"]) == ("killed", False)
+
+
 def test_a_second_ctrl_c_does_not_wait(nodes, mks):
     stubborn = "trap '' TERM; echo on; while :; do sleep 0.1; done"
     with start(nodes, "--id", "stubborn", "p", "--", "sh", "-c", stubborn) as process:
@@ -95,7 +116,12 @@ def test_a_second_ctrl_c_does_not_wait(nodes, mks):
         process.send_signal(signal.SIGINT)
         with nodes[0].client() as client:
             wait_until(lambda: client.query("stubborn")["state"] == "killed")
-        process.send_signal(signal.SIGINT)
+
+        def is_over() -> bool:
+            process.send_signal(signal.SIGINT)  # one that comes at once is no second one
+            return process.poll() is not None
+
+        wait_until(is_over)
         _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130
     assert b"not waiting for the end of job stubborn" in err

@@ -55,6 +55,16 @@ def test_each_line_is_a_job(good, feed, tmp_path):
     assert [output(good, f"of-stdin-{i}") for i in range(2)] == ["0:a:\n", "1:b:\n"]
 
 
+def test_each_with_braces_is_told_where_its_line_is(mks, tmp_path):
+    """As GNU parallel and xargs would have it."""
+    (tmp_path / "items").write_text("x\n")
+    answer = mks("sub", "--each", str(tmp_path / "items"), "--hold", "p", "--", "gzip", "{}")
+    assert (answer.code, answer.err.count("\n")) == (0, 1)
+    assert answer.err.startswith("mks: {} stays as it is")
+    assert "$MEESEEKS_ARRAY_ITEM" in answer.err
+    assert mks("kill", *answer.out.split()).code == 0
+
+
 def test_the_environment_goes_along_only_when_asked_for(good):
     script = "echo ${MINE:-none} ${TOLD:-none} $MEESEEKS_NODE"
     env = {"MINE": "mine", "TOLD": "told"}

@@ -30,12 +30,34 @@ def test_a_terminal_gets_tables_with_colour(nodes, good):
     assert len(row) <= 80
 
 
-@pytest.mark.parametrize("columns", [40, 200])
-def test_an_id_is_never_cut(nodes, good, columns):
-    (jid,) = good("sub", "--tag", f"wide{columns}", "--hold", "p", "--", "true").out.split()
-    _, _, text = show(nodes, "ls", f"tag=wide{columns}", columns=columns)
+@pytest.mark.parametrize(("name", "columns"), [("0123456789abcdef" * 2, 80), ("0123456789abcdef" * 2, 200), ("i", 40)])
+def test_an_id_is_whole_where_there_is_room(nodes, good, name, columns):
+    jid = f"{name}-{columns}"
+    good("sub", "--id", jid, "--hold", "p", "--", "true")
+    _, _, text = show(nodes, "ls", f"id={jid}", columns=columns)
     assert jid in text
     good("kill", jid)
+
+
+@pytest.mark.parametrize("columns", [50, 60])
+def test_a_long_id_is_cut_in_its_middle_and_no_line_is_broken(nodes, good, columns):
+    jid = f"{columns}-0123456789abcdef0123456789-end"
+    good("sub", "--id", jid, "--hold", "p", "--", "sleep", "60")
+    _, _, text = show(nodes, "ls", f"id={jid}", columns=columns)
+    head, row = text.splitlines()
+    assert re.match(rf"{columns}-01\w*….*9-end  new", row)
+    assert max(map(len, (head, row))) <= columns
+    assert good("ls", f"id={jid}").lines[0][0] == jid
+    good("kill", jid)
+
+
+def test_what_is_done_to_very_many_jobs_is_told_in_numbers(nodes, good):
+    good("sub", "--id", "lot", "--array", "60", "--hold", "p", "--", "true")
+    assert show(nodes, "set", "--where", "id=lot-*", "retries=1")[2] == "60 jobs: 60 new\n"
+    assert show(nodes, "kill", "lot-*")[2] == "60 jobs: 60 killed\n"
+    assert len(good("kill", "lot-*").lines) == 60
+    code, _, text = show(nodes, "set", "--where", "tag=nobody", "hold=true", columns=200)
+    assert (code, text) == (0, "mks: no job matches tag=nobody\n")
 
 
 def test_get_shows_lines_of_output_as_lines(nodes, good):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from meeseeks.cli.top_screen import cut_id
+from meeseeks.cli.cells import cut_id
 from tests.cli.conftest import COMMAND, environment
 from tests.cli.screen import ScreenTerminal
 from tests.support.wait import wait_until
@@ -23,10 +23,10 @@ HEADS = ("NODE ", "POOL ", "STATE ", "ENDED ")
 
 
 @contextmanager
-def top(nodes, *args, columns=80, lines=24) -> Iterator[ScreenTerminal]:
+def top(nodes, *args, columns=80, lines=24, heads=HEADS) -> Iterator[ScreenTerminal]:
     command = [*COMMAND, "top", *args]
     with ScreenTerminal(command, env=environment(nodes[0]), columns=columns, lines=lines) as terminal:
-        terminal.wait_screen(lambda text: all(head in text for head in HEADS))
+        terminal.wait_screen(lambda text: all(head in text for head in heads))
         yield terminal
         if terminal.process.poll() is None:
             terminal.type(b"q")
@@ -102,6 +102,8 @@ def test_keys_kill_hold_and_release(nodes, good, jobs):
         terminal.wait_screen(lambda text: f"kill runs{jobs}? y / n" in text)
         terminal.type(b"n")
         terminal.wait_screen(lambda text: f"kill runs{jobs}?" not in text)
+        terminal.type(b"h")
+        terminal.wait_screen(lambda text: f"runs{jobs} runs already" in text)
         point_at(terminal, f"waits{jobs}")
         terminal.type(b"h")
         terminal.wait_screen(
@@ -127,6 +129,28 @@ def test_it_follows_the_output_of_a_job(nodes, jobs):
         terminal.wait_screen(lambda text: f"stdout of runs{jobs}  running" in text and "\nhello\n" in text)
         terminal.type(b"t")
         terminal.wait_screen(lambda text: f"stderr of runs{jobs}" in text and "\noops\n" in text)
+        terminal.type(b"q")
+        terminal.wait_screen(lambda text: "NODE " in text)
+        for jid, said in ((f"waits{jobs}", "has not started"), (f"fails{jobs}", "failed")):
+            point_at(terminal, jid)
+            terminal.type(b"l")
+            terminal.wait_screen(lambda text, jid=jid, said=said: f"stdout of {jid}  {said}" in text)
+            terminal.type(b"q")
+            terminal.wait_screen(lambda text: "NODE " in text)
+
+
+def test_a_log_goes_on_with_the_next_run_of_its_job(nodes, good, tmp_path):
+    go = tmp_path / "go"
+    script = f"echo run $MEESEEKS_NODE; while [ ! -e {go} ]; do sleep 0.05; done; rm {go}; exit 1"
+    good("sub", "--id", "reruns", "--retries", "1", "p@b", "--", "sh", "-c", f"echo $$; {script}")
+    with top(nodes, "id=reruns") as terminal:
+        point_at(terminal, "reruns")
+        terminal.type(b"l")
+        first = terminal.wait_screen(lambda text: "stdout of reruns  running" in text and re.search(r"\n(\d+)\n", text))
+        go.touch()
+        terminal.wait_screen(lambda text: (again := re.search(r"\n(\d+)\n", text)) and again[1] != first[1])
+        go.touch()
+        terminal.wait_screen(lambda text: "stdout of reruns  failed" in text)
         terminal.type(b"q")
         terminal.wait_screen(lambda text: "NODE " in text)
 
@@ -161,8 +185,30 @@ def test_it_takes_any_size_and_a_new_one(nodes, jobs, columns, lines):
     with top(nodes, "tag=top") as terminal:
         terminal.wait_screen(lambda text: "runs" in text)
         terminal.resize(columns, lines)
-        terminal.wait_screen(lambda text: text.count("mks top") == 1 and "filter: tag=top" in terminal.screen[-1])
+        terminal.wait_screen(lambda _text: re.match(r"filter: ta.*  q quit$", terminal.screen[-1]))
         assert len(terminal.screen) == lines
+        assert re.search(r"(^|  )\d run(ning)?  \d wait", terminal.screen[0])
+
+
+def test_a_narrow_one_still_tells_the_jobs_apart(nodes, good):
+    good("sub", "--id", "narrow", "--array", "2", "p@a", "--", "sleep", "60")
+    good("sub", "--id", "narrow-ended", "--wait", "p", "--", "true")
+    with top(nodes, "id=narrow*", columns=40, lines=16, heads=HEADS[:1]) as terminal:
+        text = terminal.wait_screen(lambda text: "ENDED" in text and "narrow-1" in text and text)
+        assert re.search(r"^running +\d+s  a +narrow-0 +sl", text, re.MULTILINE)
+        assert re.search(r"^done +\d+s +0  narrow-ended +t", text, re.MULTILINE)
+        assert max(map(len, terminal.screen)) <= 40
+    good("kill", "narrow-*")
+
+
+def test_nothing_is_wiped_behind_a_full_line(nodes, jobs):
+    """The cursor stays on its last letter, so a real terminal would wipe that; the emulator of these tests does not."""
+    with top(nodes, "tag=top") as terminal:
+        terminal.wait_screen(lambda text: "runs" in text)
+        written = re.split(r"\x1b\[\d+;1H", terminal.text)[1:]
+    full = [line for line in written if len(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line)) >= 80]
+    assert full
+    assert not [line for line in full if "\x1b[K" in line]
 
 
 def test_a_node_that_is_gone_is_said(mesh_of, good):

@@ -118,8 +118,8 @@ def test_a_duration_is_short(elapsed, wanted):
 def test_no_more_run_in_a_pool_than_it_has_slots():
     pools = {"p": {"running": 4, "slots": 2, "hold": False, "drain": False}}
     pools["u"] = {**pools["p"], "slots": 0}
-    status = {"state": "online", "address": "h", "port": 1, "loadavg": 0.0, "version": "1", "pools": pools}
-    assert views.nodes({"a": status}).rows[0][-1] == "p:2/2 u:4/unlimited"
+    status = {"state": "online", "online": True, "address": "h", "port": 1, "loadavg": 0.0, "version": "1"}
+    assert views.nodes({"a": {**status, "pools": pools}}).rows[0][-1] == "p:2/2 u:4/unlimited"
 
 
 def test_text_of_others_stays_on_its_line():

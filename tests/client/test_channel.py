@@ -198,6 +198,17 @@ def test_a_submit_is_sent_again_to_its_own_node_with_the_same_id(stub):
         assert first.request == second.request
 
 
+def test_a_question_to_a_node_that_is_gone_is_told_as_that(stub):
+    """Nothing came of it: that it was sent is of no use to anybody."""
+    with Client("127.0.0.1", stub.port, timeout=1) as client, ThreadPoolExecutor(1) as pool:
+        future = pool.submit(client.query, "x")
+        stub.receive()
+        stub.close()
+        with pytest.raises(NodeUnreachable, match="is it running") as caught:
+            future.result()
+        assert "carried out" not in str(caught.value)
+
+
 def test_a_rerun_is_not_sent_twice(stub):
     with Client("127.0.0.1", stub.port, timeout=20) as client, ThreadPoolExecutor(1) as pool:
         future = pool.submit(client.submit, id="j", state="new")

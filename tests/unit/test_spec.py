@@ -124,6 +124,7 @@ WRONG = [
     ({"pool": "a\nb"}, "pool must be a string without control characters, not 'a\\nb'"),
     ({"id": ""}, "id must be a non-empty string, not ''"),
     ({"id": 7}, "id must be a non-empty string, not 7"),
+    ({"id": " \u3000"}, "id must be a string that is not blank, not ' \\u3000'"),
     ({"id": "a*"}, "id must be a string that doesn't end in '*' (that is a filter), not 'a*'"),
     ({"id": "a\x7f"}, "id must be a string without control characters"),
     ({"node": ""}, "node must be a non-empty string, not ''"),

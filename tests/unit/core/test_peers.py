@@ -200,6 +200,28 @@ def test_who_is_seen_only_through_another_is_followed_there() -> None:
     assert desk.state.mesh.peers["b"].topic == OWN
 
 
+def test_links_are_those_that_are_heard_without_another_in_between() -> None:
+    desk = Desk()
+
+    def own() -> tuple[list[str], list[str]]:
+        status = desk.turn(desk.state.nodes)["a"]
+        return status["sees"], status["links"]
+
+    desk.meet("b")
+    assert own() == (["b"], ["b"])
+    z = Beat(node="z", incarnation="life-z", number=1, links=("b",))
+    desk.turn(lambda: desk.state.on_update(_update_of("b", desk, beats=[z])))
+    assert own() == (["b", "z"], ["b"])
+    assert desk.turn(desk.state.nodes)["z"]["links"] == ["b"]
+    desk.wait(16)
+    assert own() == ([], [])
+
+
+def _update_of(name: str, desk: Desk, beats: list[Beat]) -> Update:
+    at = desk.state.mesh.peers[name]
+    return Update(node=name, incarnation=f"life-{name}", topic=at.topic, prev=at.applied, seq=at.applied, beats=beats)
+
+
 def test_what_a_dead_node_said_last_is_asked_of_those_who_heard_it() -> None:
     desk = Desk()
     desk.meet("b", "c")
