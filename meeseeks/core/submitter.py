@@ -148,6 +148,8 @@ class Submitter:
                 self.waiting, group, candidates, self.ledger.loads, use_loadavg=self.ledger.settings.use_loadavg
             ):
                 self.waiting.remove(jid)
+                if jid in self.ledger.dirty:
+                    continue  # it has changed, and is to be looked at first, perhaps in the next turn
                 record = self.ledger.table.get(jid)
                 if record is not None and phase_of(record.status) is Phase.UNASSIGNED:
                     self.ledger.advance(record, Event.ASSIGN, node=node, leased=record.spec.asks_rerun)

@@ -23,10 +23,10 @@ def _table(state: NodeState) -> list[str]:
     table, found = state.table, []
     records = {record.spec.id: record for record in table}
     seqs = {jid: table.seq_of(jid) for jid in records}
-    if set(seqs.values()) - {at for at, jid in table._log if seqs.get(jid) == at}:
-        found.append("a job's last change is not in the log")
-    if [at for at, _ in table._log] != sorted(at for at, _ in table._log) or max(seqs.values(), default=0) > table.seq:
-        found.append("the log is out of order")
+    if list(table._log.after(-1)) != sorted((at, jid) for jid, at in seqs.items()):
+        found.append("the log differs from the jobs' last changes in their order")
+    if max(seqs.values(), default=0) > table.seq:
+        found.append("a job's last change has a number that was not given yet")
     if len(set(seqs.values())) != len(seqs):
         found.append("two jobs have one seq")
     index: dict[str, dict[str, set[str]]] = {key: {} for key in table._index}

@@ -36,6 +36,11 @@ class Desk:
         self.orders += self.effects.orders
         return result
 
+    def settle(self) -> None:
+        """The turns that follow at once, where there is more to look at than one has time for."""
+        while self.state.next_turn_at <= self.now:
+            self.turn()
+
     def wait(self, seconds: float) -> None:
         """Let time pass, a turn each heartbeat."""
         end = self.now + seconds

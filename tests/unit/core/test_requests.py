@@ -251,6 +251,7 @@ def test_why_many_jobs_wait_is_counted_for_all_at_once() -> None:
     desk = Desk(pools={"p": PoolSettings(slots=1)})
     specs = [{"id": f"j{i}", "pool": "p", "args": ["true"]} for i in range(2001)]
     desk.turn(lambda: desk.state.requests.submit_many(specs))
+    desk.settle()
     counted, line = [], desk.state.submitter.waiting.line
     desk.state.submitter.waiting.line = lambda group: counted.append(group) or line(group)  # type: ignore[method-assign]
     infos = desk.state.requests.query([f"j{i}" for i in range(2001)])

@@ -131,6 +131,7 @@ def full_desk(jobs: int) -> Desk:
             [{"id": f"held{i}", "pool": "p", "args": ["true"], "hold": True} for i in range(jobs // 10)]
         )
     )
+    desk.settle()
     desk.wait(2)
     return desk
 
@@ -218,18 +219,52 @@ def test_an_id_that_is_no_text_is_refused(what: dict[str, Any]) -> None:
 
 def test_many_jobs_expire_in_parts_that_follow_each_other_at_once() -> None:
     desk = Desk(expire=60.0)
-    for at in range(0, 1300, 100):
-        desk.turn(lambda at=at: desk.state.requests.submit_many([job(f"j{n}") for n in range(at, at + 100)]))
+    for at in range(0, 650, 50):
+        desk.turn(lambda at=at: desk.state.requests.submit_many([job(f"j{n}") for n in range(at, at + 50)]))
     desk.turn(lambda: desk.state.requests.kill({"id": "j*"}))
     desk.wait(59.0)
-    assert len(desk.state.table) == 1300
+    assert len(desk.state.table) == 650
     desk.wall += 60.0
     desk.turn(after=1.0)
-    assert len(desk.state.table) == 800
+    assert len(desk.state.table) == 400
     for _ in range(2):
-        desk.turn(after=0.06)
+        desk.turn(after=0.03)
     assert len(desk.state.table) == 0
 
 
 def job(jid: str) -> dict[str, object]:
     return {"id": jid, "pool": "nowhere", "args": ["true"]}
+
+
+def test_a_start_with_many_jobs_takes_many_turns_and_goes_on_at_once() -> None:
+    full = Desk()
+    full.turn(
+        lambda: full.state.requests.submit_many(
+            [{"id": f"j{i}", "pool": "nowhere", "args": ["true"]} for i in range(3_500)]
+        )
+    )
+    full.settle()
+    rows = [(full.state.table.seq_of(one.spec.id), one) for one in full.state.table]
+    desk = Desk()
+    desk.state.restore(rows, full.state.table.seq)
+    desk.turn(after=10)
+    assert len(desk.state.ledger.dirty) == 2_500  # the rest has its time, and requests are answered in between
+    assert desk.state.next_turn_at <= desk.now
+    desk.kill("j3499")  # of those that were not looked at
+    for _ in range(3):
+        desk.turn()
+    assert not desk.state.ledger.dirty
+    assert desk.state.next_turn_at > desk.now
+    assert desk.info("j3499")["state"] == "killed"
+    assert len(desk.state.submitter.waiting) == 3_499
+
+
+def test_a_node_that_stops_looks_at_all_its_jobs_in_one_turn() -> None:
+    desk = Desk()
+    desk.turn(
+        lambda: desk.state.requests.submit_many(
+            [{"id": f"j{i}", "pool": "p", "args": ["true"], "hold": True, "node": "a"} for i in range(3_500)]
+        )
+    )
+    desk.turn(desk.state.stop)
+    assert not desk.state.ledger.dirty
