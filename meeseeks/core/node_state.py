@@ -135,7 +135,7 @@ class NodeState:
     @property
     def next_turn_at(self) -> float:
         """When a turn is due even if nothing happens."""
-        if self.ledger.dirty:
+        if self.ledger.dirty or self.submitter.has_more:
             return self.ledger.now
         beat_at = self.ledger.now if self._last_beat_at is None else self._last_beat_at + self.settings.heartbeat
         timer_at = self.ledger.next_timer_at

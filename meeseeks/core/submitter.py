@@ -18,6 +18,8 @@ __all__ = ["Submitter"]
 
 _LISTEN_BEATS = 3
 """For so many heartbeats adopted jobs are not assigned."""
+_PLACE_MAX = 1000
+"""Jobs that are assigned in one turn: held ones take no slot, so there may be any number of them."""
 
 
 def _needs_submit_node(record: Record) -> bool:
@@ -37,6 +39,8 @@ class Submitter:
         self._delayed: dict[str, int] = {}  # resubmitted or adopted job -> the start count that its delay is for
         self._adopted_at: dict[str, float] = {}  # node whose jobs were adopted -> when that was
         self._listens_until = ledger.now
+        self.has_more = False
+        """There was more to assign than is done in one turn."""
         self.reasons = Reasons(ledger, mesh, owner, self.waiting, self._delayed, self.candidates)
 
     # --- one job
@@ -134,9 +138,11 @@ class Submitter:
     # --- placement
 
     def place_waiting(self) -> None:
-        """Assign what can be assigned, oldest first within each group of like jobs."""
+        """Assign what can be assigned, oldest first within each group of like jobs, and so many in one turn."""
+        self.has_more = False
         if not self.waiting:
             return
+        left = _PLACE_MAX
         by_pool: dict[str, dict[str, Candidate]] = {}  # a turn looks at each node once a pool, however many groups wait
         for group in self.waiting.groups():
             pool, wish, _ = group
@@ -147,9 +153,11 @@ class Submitter:
             for jid, node in place(
                 self.waiting, group, candidates, self.ledger.loads, use_loadavg=self.ledger.settings.use_loadavg
             ):
+                left -= 1
+                if left < 0 or jid in self.ledger.dirty:  # this one has changed, and is to be looked at first
+                    self.has_more = True
+                    break
                 self.waiting.remove(jid)
-                if jid in self.ledger.dirty:
-                    continue  # it has changed, and is to be looked at first, perhaps in the next turn
                 record = self.ledger.table.get(jid)
                 if record is not None and phase_of(record.status) is Phase.UNASSIGNED:
                     self.ledger.advance(record, Event.ASSIGN, node=node, leased=record.spec.asks_rerun)

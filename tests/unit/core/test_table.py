@@ -259,6 +259,22 @@ def test_a_start_with_many_jobs_takes_many_turns_and_goes_on_at_once() -> None:
     assert len(desk.state.submitter.waiting) == 3_499
 
 
+def test_many_held_jobs_are_assigned_in_many_turns_in_their_order() -> None:
+    desk = Desk()
+    desk.turn(
+        lambda: desk.state.requests.submit_many(
+            [{"id": f"j{i}", "pool": "p", "args": ["true"], "hold": True} for i in range(3_500)]
+        )
+    )
+    most, seen = 0, set()
+    while desk.state.next_turn_at <= desk.now:
+        desk.turn()
+        now = {one.spec.id for one in desk.state.table if one.status.node is not None}
+        most, seen = max(most, len(now - seen)), now
+        assert seen == {f"j{i}" for i in range(len(seen))}
+    assert (most, len(seen)) == (1_000, 3_500)
+
+
 def test_a_node_that_stops_looks_at_all_its_jobs_in_one_turn() -> None:
     desk = Desk()
     desk.turn(
