@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import backpressure, fanout, growth, idle, latency, modes, startup, throughput
+from . import backpressure, fanout, growth, idle, latency, modes, startup, throughput, timeline
 from .place import Place
 
 __all__ = ["CASES", "describe"]
@@ -12,6 +12,7 @@ __all__ = ["CASES", "describe"]
 CASES: dict[str, Callable[[Place], None]] = {
     "latency": latency.latency,
     "latency-line": latency.line,
+    "timeline": timeline.timeline,
     "throughput": throughput.throughput,
     "throughput-line": throughput.line,
     "submit": throughput.submit,
