@@ -208,6 +208,19 @@ class Requests:
             )
         return {jid: self._info(jid) for jid in self.submitter.adopt(name)}
 
+    def forget(self, name: Any) -> Info:
+        """Let another machine have the name of a node: forget which identity it came with.
+
+        Refused while that node is online. `known` in the answer says whether it was known here at all.
+        """
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest(f"forget takes the name of a node, not {shown(name)}")
+        if name == self.ledger.name:
+            raise InvalidRequest(f"node {name!r} is the asked node itself: stop it, and ask another one to forget it")
+        if self.mesh.is_online(name, self.ledger.now):
+            raise InvalidRequest(f"node {name!r} is online: stop it before it is forgotten")
+        return {"node": name, "known": self.mesh.names.forget(name)}
+
     # --- kill, query, list
 
     def kill(self, what: Any) -> Any:

@@ -12,14 +12,17 @@ from typing import Any
 
 from meeseeks.config import NodeConfig
 from meeseeks.config.check import is_loopback
+from meeseeks.core.names import identity_of
 from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.table import Table
-from meeseeks.errors import AuthenticationFailed, ConfigError
+from meeseeks.errors import AuthenticationFailed, ConfigError, InvalidRequest
 from meeseeks.wire import sockets
-from meeseeks.wire.curve import Keyring, Zap, default_key_path, load_key, make_mesh_key
+from meeseeks.wire.curve import Keyring, Zap, default_key_path, is_key, load_key, make_mesh_key
 from meeseeks.wire.keys import Keys, Role
+from meeseeks.wire.messages import Hello
 from meeseeks.wire.origin import host_of
 
+from .identity import mark_of
 from .rarely import Rarely
 
 __all__ = ["REQUIRED", "Access", "mesh_keys"]
@@ -40,6 +43,7 @@ REQUIRED: dict[str, Role] = {
     "input": Role.SUBMIT,
     "config": Role.ADMIN,
     "adopt": Role.ADMIN,
+    "forget": Role.ADMIN,
     "hello": Role.NODE,
 }
 """The role that each request needs at least; one that is not named here needs ADMIN."""
@@ -130,6 +134,20 @@ class Access:
             raise AuthenticationFailed(
                 f"the key of this client has the role {_WORDS[role]!r}, and {what} needs {_WORDS[needed]!r}"
             )
+
+    def proves(self, hello: Hello, user: str) -> bool:
+        """Whether a hello came by the key of the identity that it names. If not, that key is let in from now on.
+
+        Without keys there is no proof. InvalidRequest if its incarnation is not one of that identity.
+        """
+        if self.keys is None and not hello.identity:
+            return True
+        if not is_key(hello.identity) or identity_of(hello.incarnation) != mark_of(hello.identity):
+            raise InvalidRequest("hello: identity must be a public key, and incarnation begin with its mark")
+        if self.keys is None or user == hello.identity:
+            return True
+        self._keyring.introduce(hello.identity)
+        return False
 
     def close(self) -> None:
         """Close what is its own; the sockets that it watches are closed before."""

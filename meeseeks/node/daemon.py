@@ -25,7 +25,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FILES = 65_536
 """Not as many as there may be: jobs inherit it, and some programs go through all numbers that a file might have."""
 _JOIN_WITHIN = 8.0
-"""A name that is taken by a node that has just died is free again within three heartbeats."""
+"""A name that is taken by a node that has just died is free again within three heartbeats; one that is another node's
+is not, and they are only there for others who may know better."""
 
 
 def run(config: NodeConfig, log_format: str = "text") -> int:
@@ -45,11 +46,14 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     except InvalidRequest as error:
         print(f"mks node: {error}", file=sys.stderr)
         return 1
-    refused_at = monotonic() + _JOIN_WITHIN
+    began_at = monotonic()
 
     def should_stop() -> bool:
         is_told = any(number != signal.SIGHUP for number in stop)
-        return is_told or (node.refused is not None and monotonic() > refused_at)
+        if is_told or node.refused is None:
+            return is_told
+        patience_s = 3 * config.heartbeat if node.is_refused_for_good else _JOIN_WITHIN
+        return monotonic() > began_at + patience_s
 
     def should_leave() -> bool:
         if signal.SIGHUP in stop and config.state.sync == "memory":

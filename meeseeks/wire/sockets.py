@@ -179,21 +179,24 @@ def unsubscribe(socket: Socket, topic: str) -> None:
     socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
 
 
-def watched_dealer(to: str, keys: Keys | None) -> tuple[Socket, Socket]:
-    """A DEALER that is connected to a ROUTER, and its monitor. As above it must be made anew after a refusal."""
+def watched_dealer(to: str, keys: Keys | None, *, once: bool = False) -> tuple[Socket, Socket]:
+    """A DEALER that is connected to a ROUTER, and its monitor. As above it must be made anew after a refusal.
+
+    `once`: it may be sent to at once, and is to be made anew after every end of its connection.
+    """
     socket = _socket(zmq.DEALER)
     # Without a connection messages stay with the caller, who has a deadline, instead of piling up in a pipe.
-    socket.setsockopt(zmq.IMMEDIATE, 1)
-    return _watched(socket, to, keys)
+    socket.setsockopt(zmq.IMMEDIATE, int(not once))
+    return _watched(socket, to, keys, 1000 if once else 50)
 
 
-def _watched(socket: Socket, to: str, keys: Keys | None) -> tuple[Socket, Socket]:
+def _watched(socket: Socket, to: str, keys: Keys | None, pause_ms: int = 50) -> tuple[Socket, Socket]:
     _show(socket, keys)
     # ZeroMQ repeats some refused handshakes without any pause, and gives others up for good: neither is wanted.
     socket.setsockopt(zmq.RECONNECT_STOP, _STOP_AFTER_REFUSAL)
     watcher = monitor(socket)  # before the connection begins: so it misses nothing of it
     try:
-        _connect(socket, to)
+        _connect(socket, to, pause_ms)
     except InvalidRequest:
         watcher.close(linger=0)
         raise
@@ -383,11 +386,11 @@ def _show(socket: Socket, keys: Keys | None) -> None:
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
 
 
-def _connect(socket: Socket, to: str) -> None:
+def _connect(socket: Socket, to: str, pause_ms: int = 50) -> None:
     # A name with an AAAA record is tried as IPv6 only once IPV6 is on: switch it on for literals that need it.
     host = to.split("//", 1)[1].rsplit(":", 1)[0].strip("[]")
     socket.setsockopt(zmq.IPV6, int(ip_version(host) == 6))
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL, pause_ms)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)  # the default is no back-off at all
     try:
         socket.connect(to)

@@ -13,7 +13,7 @@ from meeseeks.core.effects import OWN, Beat, Update
 from meeseeks.errors import RequestFailed
 from meeseeks.wire import codec
 from meeseeks.wire.messages import Request
-from tests.support.curve import show
+from tests.support.curve import identity, show
 from tests.support.fuzz import Fuzzer
 from tests.support.nodes import NodeProcess, mesh
 from tests.support.wait import wait_until
@@ -89,8 +89,9 @@ def test_broadcasts_that_nobody_understands_are_one_line_in_the_log(node: NodePr
         forger._meet()
         for _ in range(500):
             forger._pub.send_multipart([OWN.encode(), b"\xff"])
-        beat = Beat(node="forger", incarnation="1", number=1, seq=0, ts=0.0)
-        update = Update(node="forger", incarnation="1", topic=OWN, prev=0, seq=0, records=[], beats=[beat])
+        life = identity("1")["incarnation"]
+        beat = Beat(node="forger", incarnation=life, number=1, seq=0, ts=0.0)
+        update = Update(node="forger", incarnation=life, topic=OWN, prev=0, seq=0, records=[], beats=[beat])
         forger._pub.send_multipart([OWN.encode(), codec.encode(update)])
         wait_until(lambda: "forger" in client.nodes(), 20, node.report)
     assert 1 <= node.stderr.count("not understood") < 5

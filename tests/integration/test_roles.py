@@ -18,14 +18,14 @@ from meeseeks.wire import codec
 from meeseeks.wire.curve import load_key, make_client_key, make_mesh_key
 from meeseeks.wire.keys import Role
 from meeseeks.wire.messages import REQUEST_TYPES, Request
-from tests.support.curve import mesh_key, show
+from tests.support.curve import identity, mesh_key, show
 from tests.support.nodes import NodeProcess, mesh, wait_linked
 from tests.support.wait import wait_until
 
 LET_IN_S = 2.0
 """A client hears by then that it is not let in; a stranger who was let in would have been heard from long before."""
 
-HELLO = {"node": "intruder", "incarnation": "x", "address": "127.0.0.1", "port": 1, "pub_port": 2}
+HELLO = {"node": "intruder", "address": "127.0.0.1", "port": 1, "pub_port": 2, **identity("x")}
 DATA: dict[str, Any] = {
     "query": [],
     "ls": {},
@@ -40,6 +40,7 @@ DATA: dict[str, Any] = {
     "kill": ["none"],
     "config": {},
     "adopt": "nowhere",
+    "forget": "nowhere",
     "hello": HELLO,
 }
 ROLES = {"read": Role.READ, "submit": Role.SUBMIT, "admin": Role.ADMIN, "mesh": Role.NODE}
