@@ -32,19 +32,18 @@ class Names:
         self.known: dict[str, str] = {}
         """Identities by name."""
         self.turned_away: set[str] = set()
-        """Names of which something was heard with another identity, since the shell looked last."""
+        """Names in which something was said by another identity, since the shell looked last."""
 
     def fits(self, name: str, incarnation: str) -> bool:
         """Whether this is a life of the node that is known by this name, or nobody is."""
-        identity = identity_of(incarnation)
-        if self.known.get(name, identity) == identity:
+        if self._is_its(name, incarnation):
             return True
         self.turned_away.add(name)
         return False
 
     def check(self, name: str, incarnation: str) -> None:
         """NameTaken if the name is another node's."""
-        if not self.fits(name, incarnation):
+        if not self._is_its(name, incarnation):
             raise NameTaken(
                 f"node {name!r} is known with another identity: use another name, or start it with the state folder of "
                 f"the old one (identity.key in it), or, once that is gone for good, say 'mks forget {name}'"
@@ -59,3 +58,7 @@ class Names:
     def forget(self, name: str) -> bool:
         """The name is free again. False if it was."""
         return self.known.pop(name, None) is not None
+
+    def _is_its(self, name: str, incarnation: str) -> bool:
+        identity = identity_of(incarnation)
+        return self.known.get(name, identity) == identity

@@ -159,7 +159,7 @@ class Access:
     # --- who was turned away
 
     def on_turned_away(self, host: str, why: str) -> None:
-        """TLS came to nothing. Called by its thread."""
+        """TLS came to nothing (then it is called by its thread), or a node said hello by another one's name."""
         self._rarely.say(host, f"turned away {host or self._somebody}: {why}")
 
     def _on_unknown_key(self, host: str, public: str) -> None:

@@ -25,8 +25,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FILES = 65_536
 """Not as many as there may be: jobs inherit it, and some programs go through all numbers that a file might have."""
 _JOIN_WITHIN = 8.0
-"""A name that is taken by a node that has just died is free again within three heartbeats; one that is another node's
-is not, and they are only there for others who may know better."""
+"""A name that is taken by a node that has just died is free again within three heartbeats. One that is another node's
+is not: then there is only time for others, who may know better, to let this node in."""
 
 
 def run(config: NodeConfig, log_format: str = "text") -> int:
@@ -52,7 +52,7 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
         is_told = any(number != signal.SIGHUP for number in stop)
         if is_told or node.refused is None:
             return is_told
-        patience_s = 3 * config.heartbeat if node.is_refused_for_good else _JOIN_WITHIN
+        patience_s = 1.0 + config.heartbeat if node.is_refused_for_good else _JOIN_WITHIN
         return monotonic() > began_at + patience_s
 
     def should_leave() -> bool:

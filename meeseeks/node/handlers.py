@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from meeseeks.core.names import NameTaken
 from meeseeks.errors import InvalidRequest
 from meeseeks.wire import codec
 from meeseeks.wire.messages import (
@@ -101,10 +102,14 @@ def _hello(node: Node, data: Any, asker: Asker) -> Any:
             raise InvalidRequest(f"hello: {key} must be from 1 to 65535, not {port}")
     if any(char.isspace() or not char.isprintable() for char in hello.address + hello.node) or not hello.node:
         raise InvalidRequest("hello: node and address are names without white space")
-    if not node.access.proves(hello, asker.user):
+    is_proved = node.access.proves(hello, asker.user)
+    try:
         node.state.mesh.check_name(hello.node, hello.incarnation)
-        return node.hello()  # it comes again, by the key of its own
-    node.state.on_met(hello.node, hello.incarnation, hello.address or asker.host, hello.port, hello.pub_port)
+    except NameTaken as error:
+        node.access.on_turned_away(asker.host, str(error))
+        raise
+    if is_proved:  # if not, it comes again by the key of its own
+        node.state.on_met(hello.node, hello.incarnation, hello.address or asker.host, hello.port, hello.pub_port)
     return node.hello()
 
 

@@ -60,7 +60,9 @@ class KnownNames:
         """A few times a second."""
         turned_away, self._names.turned_away = self._names.turned_away, set()
         for name in turned_away:
-            self._rarely.say(name, f"turned away a node named {name!r}: {name!r} is known with another identity")
+            self._rarely.say(
+                name, f"dropped what another node said as node {name!r}, which is known with another identity"
+            )
         if self._names.known != self._saved:
             self._write()
 

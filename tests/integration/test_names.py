@@ -61,6 +61,7 @@ def test_a_twin_is_refused_while_the_real_one_runs(pair: list[NodeProcess], tmp_
     with twin(tmp_path, b) as other:
         is_refused(other)
     assert online(b) == {"a", "b"}
+    assert 1 <= b.stderr.count(f"turned away 127.0.0.1: {REFUSED}") <= 2
     with b.client() as client:
         assert client.nodes()["a"]["port"] == a.port
 
@@ -134,7 +135,7 @@ def test_a_twin_at_the_place_of_the_real_one_is_not_believed(pair: list[NodeProc
     a.stop()
     place = {"listen.port": a.port, "listen.pub_port": a.pub_port, "pools.q.slots": 1}
     with twin(tmp_path, None, **place) as other:
-        wait_until(lambda: "turned away a node named 'a'" in b.stderr, ENDS_S, b.report)
+        wait_until(lambda: "another node said as node 'a'" in b.stderr, ENDS_S, b.report)
         b.stop()
         b.config.update({"nodes.a.address": a.address, "nodes.a.port": a.port})
         b.restart()
@@ -172,14 +173,14 @@ def test_by_way_of_a_third_node_nobody_is_believed_and_forget_mends_it(mesh_of: 
         wait_linked([b, c])
         with twin(tmp_path, c) as other:  # c has never heard of a
             wait_linked([c, other])
-            wait_until(lambda: "turned away a node named 'a'" in b.stderr, ENDS_S, b.report)
+            wait_until(lambda: "another node said as node 'a'" in b.stderr, ENDS_S, b.report)
             assert online(b) == {"b", "c"}
             refused = call(c, "forget", "a")
             assert (refused.code, "node 'a' is online" in refused.err) == (2, True)
         wait_until(lambda: online(c) == {"b", "c"}, ENDS_S)
         a.restart()
         wait_linked([a, b])
-        wait_until(lambda: "turned away a node named 'a'" in c.stderr, ENDS_S, c.report)
+        wait_until(lambda: "turned away 127.0.0.1: node 'a' is known with" in c.stderr, ENDS_S, c.report)
         assert a.running
         assert call(c, "forget", "a").out == "forgot node a\n"
         wait_linked([a, b, c])
