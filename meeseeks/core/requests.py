@@ -16,7 +16,7 @@ from .lifecycle import first_status, is_resubmitted
 from .mesh import Mesh
 from .owner import Owner
 from .placement import CONFIG_POOL
-from .record import END_STATES, KILLED, NEW, Record, Spec, is_lost, view_state
+from .record import COUNT_MAX, END_STATES, KILLED, NEW, Record, Spec, is_lost, view_state
 from .spec import check
 from .submitter import Submitter
 from .wording import shown
@@ -140,6 +140,8 @@ class Requests:
             raise InvalidRequest(f"job {spec.id!r}: args is a map exactly where pool is {CONFIG_POOL!r}")
         if state is not None:
             changes["state"] = state
+        if changes and state != KILLED and max(spec.lamport, spec.generation) >= COUNT_MAX:
+            raise InvalidRequest(f"job {spec.id!r} can't be changed: its counters were forged; kill it, submit another")
         return changes
 
     def _carry_out(self, jid: str, record: Record | None, changes: Info) -> None:

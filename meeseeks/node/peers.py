@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
-from meeseeks.core.effects import Dial, Link, Snapshot, SyncWanted, Unlink
+from meeseeks.core.effects import Dial, Link, SyncWanted, Unlink
 from meeseeks.core.names import NameTaken
 from meeseeks.core.node_state import NodeState
 from meeseeks.errors import InvalidRequest, MeeseeksError, ProtocolError
@@ -135,7 +135,8 @@ class Peers:
             if reply.response is None:
                 self._rarely.say(("sync", wanted.peer), f"node {wanted.peer} refused a sync: {reply.error}")
                 return
-            self._state.on_snapshot(codec.convert(reply.response.get("sync"), Snapshot))
+            snapshot = codec.as_snapshot(reply.response.get("sync"), self._dropped(wanted.peer))
+            self._state.on_snapshot(snapshot)
 
         request = SyncRequest(incarnation=wanted.incarnation, since=wanted.since, origin=wanted.origin)
         if wanted.peer in self._links and not self.request(wanted.peer, "sync", request, answered, now + 10.0):
@@ -192,11 +193,15 @@ class Peers:
             if (frames := sockets.receive_nowait(line.subscriber)) is None:
                 return
             try:
-                self._state.on_update(codec.decode_update(frames[-1]))
+                dropped = self._dropped(line.host)
+                self._state.on_update(codec.decode_update(frames[-1], dropped))
             except ProtocolError as error:
                 self._complain(line, "a broadcast", str(error))
             except Exception:  # noqa: BLE001 - as above
                 self._complain(line, "a broadcast")
+
+    def _dropped(self, who: str) -> Callable[[str], None]:
+        return lambda why: self._rarely.say(("dropped", who), f"dropped what {who} sent: {why}")
 
     def _complain(self, line: Line, what: str, why: str = "") -> None:
         """Of what a peer sent and nobody understands: it may send it again with each heartbeat, or much more often."""

@@ -69,7 +69,7 @@ def bad_frame(random: random.Random, good: bytes) -> bytes:
     )()
 
 
-_NUMBERS = (0, 1, 2, 3, 7, 1000, 2**31, 2**40)
+_NUMBERS = (0, 1, 2, 3, 7, 1000, 2**31, 2**40, 2**48, 2**53)
 _NAMES = ("a", "forger", "nowhere", "", "*", "a" * 300, "x/../y", "\0", "p")
 _TIMES = (0.0, -1e308, 1e308, 1e18, float("nan"), float("inf"), 1.0)
 
