@@ -18,6 +18,7 @@ from meeseeks.wire import codec
 from meeseeks.wire.curve import load_key, make_client_key, make_mesh_key
 from meeseeks.wire.keys import Role
 from meeseeks.wire.messages import REQUEST_TYPES, Request
+from tests.cli.conftest import call
 from tests.support.curve import identity, mesh_key, show
 from tests.support.nodes import NodeProcess, mesh, wait_linked
 from tests.support.wait import wait_until
@@ -319,6 +320,19 @@ def test_no_secret_is_in_a_log_or_a_process_list(place: Place):
             assert secret.encode() not in line.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+def test_a_secret_on_a_command_line_is_refused_and_not_repeated(tmp_path: Path, place: Place):
+    for args in (
+        ["node", "name=a", "listen.port=0", f"state.dir={tmp_path}", "listen.ssl.pass=hush-hush"],
+        ["conf", "nodes.b.ssl.pass=hush-hush"],
+        ["conf", 'nodes.b.ssl={"pass": "hush-hush"}'],
+    ):
+        answer = call(place.node, *args)
+        assert (answer.code, answer.out) == (2, "")
+        assert "ssl.pass can't be an argument" in answer.err
+        assert "chmod 600" in answer.err
+        assert "hush-hush" not in answer.err
 
 
 def test_a_peer_that_did_not_encrypt_is_found_once_it_does(tmp_path: Path):
