@@ -62,6 +62,7 @@ HIGH_WATER_MARK = 100_000
 """Messages queued for one peer before they are dropped. Drops are noticed by seq, and repaired by a sync."""
 _PUBLISHED_MAX = 10_000
 """The same for one subscriber of broadcasts: one that never reads costs no more than these."""
+_TOPIC_MAX = 4096  # what a subscriber may send: nobody has to be known for it to be held until it is whole
 _MAX_SOCKETS = 16_384
 ZAP_DOMAIN = b"meeseeks"
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks whom to let in: RFC 27
@@ -151,6 +152,7 @@ def publisher(keys: Keys | None = None) -> Socket:
     socket = _socket(zmq.XPUB)
     _guard(socket, keys)
     socket.setsockopt(zmq.SNDHWM, _PUBLISHED_MAX)
+    socket.setsockopt(zmq.MAXMSGSIZE, _TOPIC_MAX)
     # Every subscriber is answered with a heartbeat at once, so it sees at once whether it missed something.
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
     return socket
@@ -185,8 +187,7 @@ def watched_dealer(to: str, keys: Keys | None, *, once: bool = False) -> tuple[S
     `once`: it may be sent to at once, and is to be made anew after every end of its connection.
     """
     socket = _socket(zmq.DEALER)
-    # Without a connection messages stay with the caller, who has a deadline, instead of piling up in a pipe.
-    socket.setsockopt(zmq.IMMEDIATE, int(not once))
+    socket.setsockopt(zmq.IMMEDIATE, int(not once))  # else what is sent without a connection piles up in a pipe
     return _watched(socket, to, keys, 1000 if once else 50)
 
 
