@@ -21,6 +21,7 @@ from meeseeks.wire.curve import Keyring, Zap, default_key_path, is_key, load_key
 from meeseeks.wire.keys import Keys, Role
 from meeseeks.wire.messages import Hello
 from meeseeks.wire.origin import host_of
+from meeseeks.wire.room import connections_max, hang_up, why_full
 
 from .identity import mark_of
 from .rarely import Rarely
@@ -103,6 +104,7 @@ class Access:
         monitor = self._monitors.pop(listener)
         poller.unregister(monitor)
         sockets.close(monitor)
+        self._hosts = {at: host for at, host in self._hosts.items() if at[0] is not monitor}
 
     def receive(self, ready: dict[Any, int]) -> None:
         """Let in who may, and take in who was turned away."""
@@ -171,7 +173,10 @@ class Access:
         refused = False
         while (event := sockets.listener_event(monitor)) is not None:
             if event.word == "accepted":
-                self._hosts[monitor, event.fd] = host_of(event.fd)
+                self._hosts[monitor, event.fd] = host = host_of(event.fd)
+                if len(self._hosts) > connections_max():
+                    self._rarely.say("full", f"turned away {host or self._somebody}: {why_full()}")
+                    hang_up(event.fd)
             elif event.word == "refused":
                 refused = True  # who that was is told by the event that follows: its connection is closed
             else:

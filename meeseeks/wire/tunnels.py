@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from meeseeks.errors import InvalidRequest
 
 from .origin import tunnel_name
+from .room import connections_max, why_full
 from .tls import Failure, failure_of
 
 __all__ = ["Forwarder", "Terminator", "Tunnels"]
@@ -43,6 +44,8 @@ _CLOSE_S = 0.5
 _PAUSE_MIN, _PAUSE_MAX = 0.1, 5.0
 _CHUNK = 256 * 1024
 _BACKLOG = 1024
+_FILES_EACH = 6
+"""Three for a connection: two ends of its tunnel, and what is behind; and there are two listeners."""
 _START_S = 10.0
 
 
@@ -176,8 +179,14 @@ class Terminator:
 
     async def start(self) -> None:
         """Take connections."""
-        _keep(self._tasks, _accept(self._listener, self._serve))
+        _keep(self._tasks, _accept(self._listener, self._serve, self._has_room))
         await asyncio.sleep(0)  # as above
+
+    def _has_room(self, open_now: int) -> bool:
+        if open_now < connections_max() // _FILES_EACH:
+            return True
+        self._turned_away("", why_full())
+        return False
 
     async def _serve(self, outer: socket.socket) -> None:
         host = ""
@@ -252,8 +261,12 @@ def _end(connection: socket.socket, _task: asyncio.Task[None]) -> None:
     connection.close()
 
 
-async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
-    """Serve each connection in a task of its own, until this one is cancelled."""
+async def _accept(
+    listener: socket.socket,
+    serve: Callable[[socket.socket], Coroutine[Any, Any, None]],
+    has_room: Callable[[int], bool] = lambda _open_now: True,
+) -> None:
+    """Serve each connection in a task of its own, until this one is cancelled. Without room it is closed at once."""
     loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     def take() -> None:
@@ -266,6 +279,9 @@ async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coro
             _log.warning("a connection could not be taken: %s", error.strerror)
             loop.remove_reader(listener)
             loop.call_later(_PAUSE_MIN, loop.add_reader, listener, take)
+            return
+        if not has_room(len(tasks)):
+            connection.close()
             return
         connection.setblocking(False)
         # Also where it is cancelled before it began, and so never had the connection in its hands.
