@@ -177,6 +177,7 @@ class Access:
                 if len(self._hosts) > connections_max():
                     self._rarely.say("full", f"turned away {host or self._somebody}: {why_full()}")
                     hang_up(event.fd)
+                    del self._hosts[monitor, event.fd]
             elif event.word == "refused":
                 refused = True  # who that was is told by the event that follows: its connection is closed
             else:

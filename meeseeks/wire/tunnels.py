@@ -195,8 +195,10 @@ class Terminator:
                 host = str(outer.getpeername()[0])
                 far = await self._secure(outer)
             except OSError as error:
-                if not isinstance(error, ConnectionError):  # somebody who says nothing and leaves is not worth a line
-                    self._turned_away(host, f"TLS with it did not come about: {failure_of(error).why}")
+                # One who does not accept our certificate just leaves.
+                left = "it left; does it accept our certificate?"
+                why = left if isinstance(error, ConnectionError) else failure_of(error).why
+                self._turned_away(host, f"TLS with it did not come about: {why}")
                 return
             try:
                 near = await self._connect_inner(host)
@@ -204,7 +206,12 @@ class Terminator:
                 _log.error("the socket behind TLS is gone: %s", error)
                 await _close(far[1])
                 return
-            await _pump(near, far)
+            await _pump(near, far, on_silent_end=partial(self._on_silent_end, host))
+
+    def _on_silent_end(self, host: str, error: OSError | None) -> None:
+        # With TLS 1.3 our certificate is judged only after our side of the handshake is over.
+        why = failure_of(error).why if isinstance(error, ssl.SSLError) else "does it accept our certificate?"
+        self._turned_away(host, f"it ended the connection before it said anything: {why}")
 
     async def _secure(self, outer: socket.socket) -> Streams:
         loop = asyncio.get_running_loop()
