@@ -44,6 +44,7 @@ _COMMANDS = {
     "conf": ("mesh", "Show or change the configuration of a running node."),
     "keygen": ("keygen", "Make the key of a mesh, or of a user of it."),
     "adopt": ("adopt", "Take over the waiting jobs of a node that never comes back."),
+    "forget": ("forget", "Let another machine have the name of a node that is gone."),
     "completion": ("completion", "Print the completion script of bash, zsh or fish."),
     "help": ("help", "Explain a concept: mesh, pools, security, output, exit codes, …"),
 }

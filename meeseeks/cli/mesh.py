@@ -76,6 +76,10 @@ def conf_command(call: Invocation, /, pairs: tuple[str, ...], explain: bool) -> 
     change: dict[str, Any] = {}
     for pair in pairs:
         _put(change, pair)
+    if change:
+        from meeseeks.core.tls_options import refuse_secret
+
+        refuse_secret(change)
     with call.client() as client:
         found = client.request({"config": change})["config"]
     call.printer().show(views.settings(found))

@@ -79,5 +79,5 @@ class Credentials:
             return plain
         return (
             f"our key {self._path} is that of another mesh: copy the mesh's key there; or it expects TLS: see ssl; "
-            f"or {plain}"
+            f"or {plain}; or it has no room for more connections, as its log says then"
         )

@@ -103,7 +103,7 @@ class Replica:
     def on_update(self, frame: bytes, now: float) -> None:
         """A broadcast: apply it if it connects to what is here; else keep it, and ask for what is missing."""
         try:
-            update = codec.decode_update(frame)
+            update = codec.decode_update(frame, self._on_dropped)
         except ProtocolError as error:
             _log.warning("%s sent a broadcast that is none: %s", self._channel.link.describe(), error)
             return
@@ -154,7 +154,7 @@ class Replica:
                 self._channel.link.move_on(now)  # it is connected, and silent
             return
         try:
-            snapshot = codec.convert(call.result, Snapshot)
+            snapshot = codec.as_snapshot(call.result, self._on_dropped)
         except ProtocolError as error:
             _log.error("%s answered a sync with something else: %s", self._channel.link.describe(), error)
             self._sync_at = now + _RETRY
@@ -166,6 +166,9 @@ class Replica:
             self._sync()
             return
         self._complete(now)
+
+    def _on_dropped(self, why: str) -> None:
+        _log.warning("%s sent something that is left out: %s", self._channel.link.describe(), why)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
         is_new_life = (snapshot.node, snapshot.incarnation) != (self._node, self._incarnation)

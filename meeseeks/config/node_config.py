@@ -17,11 +17,11 @@ import platformdirs
 from msgspec import Meta
 
 from meeseeks.core.settings import PoolSettings, Settings
-from meeseeks.core.tls_options import check_tls
+from meeseeks.core.tls_options import check_tls, secret_in
 from meeseeks.errors import ConfigError, InvalidRequest
 
 from .check import Check, Setting, declared, is_loopback, is_text
-from .text import DEFAULT_PORT, NAMED, Tree, parse_joins
+from .text import DEFAULT_PORT, NAMED, KeyPath, Tree, parse_joins
 
 __all__ = [
     "Listen",
@@ -275,10 +275,16 @@ def change(current: NodeConfig, patch: Mapping[str, Any]) -> NodeConfig:
         if path[0] in _MAY_CHANGE or (path[0] == "state" and path[1] in _MAY_CHANGE_OF_STATE):
             continue
         raise ConfigError(
-            f"pushed configuration: {'.'.join(path)} can't change from {before!r} to {after!r} while the node runs: "
+            f"pushed configuration: {'.'.join(path)} can't change{_how(path, before, after)} while the node runs: "
             "change it in its file and restart it"
         )
     return changed
+
+
+def _how(path: KeyPath, before: Any, after: Any) -> str:
+    """In words, without secrets."""
+    values = ({".".join(path): before}, {".".join(path): after})
+    return "" if any(secret_in(value) for value in values) else f" from {before!r} to {after!r}"
 
 
 def to_dict(config: NodeConfig) -> dict[str, Any]:
@@ -319,7 +325,9 @@ def _checked(tree: Tree, joins: tuple[tuple[str, int], ...]) -> NodeConfig:
     state = msgspec.structs.replace(config.state, dir=_path(config.state.dir), history=_path(config.state.history))
     security = config.security
     security = msgspec.structs.replace(security, key=_path(security.key), authorized=_path(security.authorized))
-    return msgspec.structs.replace(config, state=state, security=security, joins=joins, warnings=tuple(check.warnings))
+    return msgspec.structs.replace(
+        config, state=state, security=security, joins=joins, warnings=(*tree.warnings, *check.warnings)
+    )
 
 
 _HEARTBEAT_MIN = 0.05

@@ -6,13 +6,15 @@ Nothing here knows which keys there are; `node_config` does.
 from __future__ import annotations
 
 import json
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from meeseeks.core.tls_options import refuse_secret, secret_in
 from meeseeks.core.wording import shown
-from meeseeks.errors import ConfigError
+from meeseeks.errors import ConfigError, InvalidRequest
 
 __all__ = ["DEFAULT_PORT", "NAMED", "KeyPath", "Tree", "parse_joins"]
 
@@ -28,6 +30,8 @@ class Tree:
 
     def __init__(self, values: dict[str, Any] | None = None) -> None:
         self.values: dict[str, Any] = values or {}
+        self.warnings: list[str] = []
+        """What is wrong with where they come from."""
         self._origins: dict[KeyPath, str] = {}
 
     def origin(self, path: KeyPath) -> str:
@@ -58,6 +62,9 @@ class Tree:
             raise ConfigError(f"{path} is no valid {'JSON' if is_json else 'TOML'}: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path} must be a table of settings, not {shown(values)}")
+        secret = secret_in(values)
+        if secret is not None and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            self.warnings.append(f"{path} has {secret} in it, and others may read it: 'chmod 600 {path}'")
         self.lay_over(values, str(path))
 
     def read_pair(self, pair: str, is_text: Callable[[KeyPath], bool]) -> None:
@@ -72,6 +79,10 @@ class Tree:
         values: Any = _value(text.strip(), as_text=is_text(path))
         for part in reversed(path):
             values = {part: values}
+        try:
+            refuse_secret(values)
+        except InvalidRequest as error:
+            raise ConfigError(str(error)) from None
         self.lay_over(values, f"argument {shown(pair)}")
 
 

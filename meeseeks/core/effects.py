@@ -7,11 +7,11 @@ processes share; `_ts` is wall time, for people.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from .record import Count, Epoch, Record
+from .record import Record
 
 __all__ = [
     "ALL",
@@ -39,6 +39,9 @@ __all__ = [
     "Update",
 ]
 
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number of a node's stream. Each start of a node counts on from far beyond where it was."""
+
 OWN, ALL = "own", "all"
 """The two topics of a PUB: the changes that this node made, and all that it applied."""
 
@@ -63,8 +66,8 @@ class Beat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
 
     node: str
     incarnation: str
-    number: Count
-    seq: Count = 0
+    number: Seq
+    seq: Seq = 0
     ts: float = 0.0
     acks: dict[str, tuple[str, int]] = {}
     """The last heartbeat heard of each node, as (incarnation, number): what a lease is made of."""
@@ -97,8 +100,8 @@ class Update(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     node: str
     incarnation: str
     topic: str
-    prev: Count
-    seq: Count
+    prev: Seq
+    seq: Seq
     records: list[Record] = []
     beats: list[Beat] = []
 
@@ -125,7 +128,8 @@ class TaskKey(NamedTuple):
 
     job: str
     generation: int
-    epoch: Epoch
+    epoch: tuple[int, str]
+    """Any number: node and executor trust each other, and one bad key must not spoil what is said of other tasks."""
     run: int
 
 

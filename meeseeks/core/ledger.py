@@ -15,11 +15,14 @@ import msgspec
 
 from .lifecycle import Event, advance, is_resubmitted
 from .placement import Loads
-from .record import END_STATES, Record, Spec, Status, view_state
+from .record import COUNT_MAX, END_STATES, Record, Spec, Status, view_state
 from .settings import Settings
 from .table import Table
 
 __all__ = ["Ledger"]
+
+_PLAUSIBLE = COUNT_MAX // 2
+"""No mesh makes so many changes. The other half is for what it makes after somebody has forged this very number."""
 
 
 class Ledger:
@@ -51,7 +54,7 @@ class Ledger:
 
     def merge(self, record: Record) -> bool:
         """Take in what another node wrote. True if it said something new."""
-        self.lamport = max(self.lamport, record.spec.lamport)
+        self._hear(record.spec.lamport)
         return self._apply(record, own=False)
 
     def tell_again(self, jid: str) -> None:
@@ -62,7 +65,7 @@ class Ledger:
 
     def restore(self, record: Record, seq: int) -> None:
         """Take over what an earlier life of this node stored. It is no change; if it is not over, it wants a look."""
-        self.lamport = max(self.lamport, record.spec.lamport)
+        self._hear(record.spec.lamport)
         self.table.restore(record, seq)
         self.loads.note(None, record)
         is_over = record.status.state in END_STATES and record.spec.generation <= record.status.generation
@@ -104,7 +107,7 @@ class Ledger:
         self.lamport += 1
         spec = msgspec.structs.replace(
             record.spec,
-            lamport=self.lamport,
+            lamport=min(max(self.lamport, record.spec.lamport + 1), COUNT_MAX),
             writer=self.name,
             ts=max(self.wall, record.spec.ts, record.status.ts),
             **changes,
@@ -116,6 +119,11 @@ class Ledger:
         self.loads.note(self.table.get(jid), None)
         self.table.forget(jid)
         self.changed.pop(jid, None)
+
+    def _hear(self, lamport: int) -> None:
+        """Count on from what others have counted; not from a number that was forged: nobody would take the next one."""
+        if lamport <= _PLAUSIBLE:
+            self.lamport = max(self.lamport, lamport)
 
     def _write(self, record: Record) -> Record:
         self._apply(record, own=True)

@@ -15,6 +15,7 @@ import msgspec
 from meeseeks.errors import InvalidRequest
 
 from .effects import ALL, OWN, Beat, Dial, Link, Snapshot, SyncWanted, Unlink, Update
+from .names import Names, NameTaken
 from .peer import NEVER_AT, TAIL_LENGTH, Peer
 from .record import Record
 from .settings import Settings
@@ -34,6 +35,7 @@ class Mesh:
         self.number = boot << 32
         """Of the last heartbeat. Each start of an incarnation counts from another base: no number is used twice."""
         self.peers: dict[str, Peer] = {}
+        self.names = Names()
         self.awake_at = now
         """Since when this node hears without a break: nobody is judged by a silence that began before."""
         self.syncs: list[SyncWanted] = []
@@ -53,10 +55,7 @@ class Mesh:
 
     def on_met(self, name: str, incarnation: str, host: str, port: int, pub_port: int, now: float) -> None:
         """A node said hello, or answered ours. InvalidRequest where its name is taken."""
-        if name == self.settings.name:
-            if incarnation == self.incarnation:
-                raise InvalidRequest(f"node {name!r} is this node itself")
-            raise InvalidRequest(f"this mesh has a node named {name!r} already: give each node its own `name`")
+        self.check_name(name, incarnation)
         if name in self.unwanted:
             raise InvalidRequest(f"node {self.settings.name!r} was told to unlink from node {name!r}")
         peer = self.peers.get(name)
@@ -67,6 +66,7 @@ class Mesh:
                 f"this mesh has a node named {name!r} already, at {peer.host}:{peer.port}: "
                 "give each node its own `name`"
             )
+        self.names.learn(name, incarnation)
         peer = self._peer(name, incarnation)
         moved = (peer.port, peer.pub_port) != (port, pub_port)
         # Another name of the same host is no move, as long as the node is heard at the one that we have.
@@ -79,10 +79,20 @@ class Mesh:
         peer.applied, peer.synced = peer.complete, False
         self._want_sync(peer, now)
 
+    def check_name(self, name: str, incarnation: str) -> None:
+        """InvalidRequest if this is no life of a node that may have this name."""
+        if name == self.settings.name:
+            if incarnation == self.incarnation:
+                raise InvalidRequest(f"node {name!r} is this node itself")
+            raise NameTaken(f"this mesh has a node named {name!r} already: give each node its own `name`")
+        self.names.check(name, incarnation)
+
     def on_update(self, update: Update, now: float) -> list[Record]:
         """A broadcast of a linked peer. Returns the records to apply: merging early does no harm, even behind a gap."""
         peer = self.peers.get(update.node)
         if peer is None or not peer.linked or self._is_former(peer, update.incarnation, now):
+            return []
+        if not self.names.fits(update.node, update.incarnation):
             return []
         if update.incarnation != peer.incarnation:
             peer = self._peer(update.node, update.incarnation)
@@ -103,6 +113,8 @@ class Mesh:
         if snapshot.origin is not None:
             self._on_tail(snapshot)
             return snapshot.records
+        if not self.names.fits(snapshot.node, snapshot.incarnation):
+            return []
         peer = self.peers.get(snapshot.node)
         if peer is None or self._is_former(peer, snapshot.incarnation, now):
             return snapshot.records
@@ -179,13 +191,7 @@ class Mesh:
 
     def linked(self, now: float) -> tuple[str, ...]:
         """Those of them that this one follows itself, and hears without another node in between."""
-        return tuple(
-            sorted(
-                peer.name
-                for peer in self.peers.values()
-                if peer.linked and now - peer.direct_at < self.settings.timeout and self.is_online(peer.name, now)
-            )
-        )
+        return tuple(sorted(name for name in self._direct(now) if self.is_online(name, now)))
 
     def tail_of(self, origin: str, incarnation: str, since: int) -> tuple[list[str], str, int] | None:
         """The ids of the jobs that `origin` changed after its `since`, with the life and seq that they reach.
@@ -263,31 +269,33 @@ class Mesh:
             self._ask_for_tails(peer, now)
             if len(self._asked_tails) > TAIL_LENGTH:
                 self._asked_tails.clear()
-            if now - max(peer.heard_at, self.awake_at) > max(self.settings.expire, self.settings.lost_after):
+            if self._is_forgotten(peer.name, now):
                 if peer.linked:
                     self.links.append(Unlink(peer.name))
                 del self.peers[peer.name]
+        for name in [name for name in self.names.known if self._is_forgotten(name, now)]:
+            self.names.forget(name)
         self._choose_topics(now)
         if self.settings.discover:
             self._discover(now)
 
+    def _is_forgotten(self, name: str, now: float) -> bool:
+        return self.silence(name, now) > max(self.settings.expire, self.settings.lost_after)
+
+    def _direct(self, now: float) -> set[str]:
+        return {p.name for p in self.peers.values() if p.linked and now - p.direct_at < self.settings.timeout}
+
     def _choose_topics(self, now: float) -> None:
-        direct = {p.name for p in self.peers.values() if p.linked and now - p.direct_at < self.settings.timeout}
-        relays: set[str] = set()
-        for name in sorted(direct):
-            beat = self.peers[name].beat
-            for seen in beat.sees if beat is not None else ():
-                if seen != self.settings.name and seen not in direct:
-                    relays.add(name)
+        direct = self._direct(now)
+        relays = {name for name in direct if self.peers[name].sees_beyond({*direct, self.settings.name})}
         for name in direct:
             peer, topic = self.peers[name], ALL if name in relays else OWN
-            if topic == peer.topic:
-                continue
-            peer.topic = topic
-            self.links.append(Link(name, topic, peer.host, peer.port, peer.pub_port))
-            if topic == ALL:
-                peer.applied, peer.synced = peer.complete, False
-                self._want_sync(peer, now)
+            if topic != peer.topic:
+                peer.topic = topic
+                self.links.append(Link(name, topic, peer.host, peer.port, peer.pub_port))
+                if topic == ALL:
+                    peer.applied, peer.synced = peer.complete, False
+                    self._want_sync(peer, now)
 
     def _discover(self, now: float) -> None:
         for peer in self.peers.values():
@@ -354,6 +362,9 @@ class Mesh:
         peer = self.peers.get(beat.node)
         if peer is not None and self._is_former(peer, beat.incarnation, now):
             return
+        if not self.names.fits(beat.node, beat.incarnation):
+            return
+        self.names.learn(beat.node, beat.incarnation)
         peer = self._peer(beat.node, beat.incarnation)
         if not beat.address and peer.host:
             # 'Where you see me' says nothing to those to whom it is passed on.

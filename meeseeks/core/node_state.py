@@ -36,7 +36,7 @@ _LISTEN_BEATS = 3
 """For so many heartbeats a node that came back starts and assigns nothing."""
 _SEQ_GAP = 1 << 30
 """More than a node can change while writes are unsynced, or wait for room on the disk: hours of a whole mesh's changes.
-Some eight million starts of one store still fit into a Count."""
+Some eight million starts of one store still fit into a Seq."""
 
 
 _SNAPSHOT_BYTES = 8 * 1024 * 1024

@@ -49,6 +49,10 @@ class Peer:
         """The last seq of it that anything was heard of, be there a gap before it or not."""
         return max(self.applied, self.tail[-1][0]) if self.tail else self.applied
 
+    def sees_beyond(self, known: set[str]) -> bool:
+        """Whether it hears of nodes that are not among these."""
+        return self.beat is not None and not known.issuperset(self.beat.sees)
+
     def reborn(self, incarnation: str) -> None:
         """It began a new life: its numbers start afresh."""
         if self.incarnation:

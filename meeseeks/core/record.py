@@ -13,6 +13,7 @@ import msgspec
 
 __all__ = [
     "ACTIVE_STATES",
+    "COUNT_MAX",
     "DONE",
     "END_STATES",
     "FAILED",
@@ -38,8 +39,9 @@ STATES = (NEW, RUNNING, DONE, FAILED, KILLED)
 END_STATES = frozenset((DONE, FAILED, KILLED))
 ACTIVE_STATES = frozenset((NEW, RUNNING))
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-"""A number that only grows. A record with another one, by mistake or in bad faith, is refused where it arrives."""
+COUNT_MAX = 2**48
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+"""A number that only grows. A record with another one, by mistake or in bad faith, is dropped where it arrives."""
 
 Epoch = tuple[Count, str]
 """Which assignment inside a generation: its count, and the submit node that made it (breaks ties between two)."""

@@ -16,7 +16,7 @@ from .lifecycle import first_status, is_resubmitted
 from .mesh import Mesh
 from .owner import Owner
 from .placement import CONFIG_POOL
-from .record import END_STATES, KILLED, NEW, Record, Spec, is_lost, view_state
+from .record import COUNT_MAX, END_STATES, KILLED, NEW, Record, Spec, is_lost, view_state
 from .spec import check
 from .submitter import Submitter
 from .wording import shown
@@ -140,6 +140,8 @@ class Requests:
             raise InvalidRequest(f"job {spec.id!r}: args is a map exactly where pool is {CONFIG_POOL!r}")
         if state is not None:
             changes["state"] = state
+        if changes and state != KILLED and max(spec.lamport, spec.generation) >= COUNT_MAX:
+            raise InvalidRequest(f"job {spec.id!r} can't be changed: its counters were forged; kill it, submit another")
         return changes
 
     def _carry_out(self, jid: str, record: Record | None, changes: Info) -> None:
@@ -207,6 +209,19 @@ class Requests:
                 f"{self.ledger.settings.timeout:g} s, and has been so for {silent_s:.1f} s"
             )
         return {jid: self._info(jid) for jid in self.submitter.adopt(name)}
+
+    def forget(self, name: Any) -> Info:
+        """Let another machine have the name of a node: forget which identity it came with.
+
+        Refused while that node is online. `known` in the answer says whether it was known here at all.
+        """
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest(f"forget takes the name of a node, not {shown(name)}")
+        if name == self.ledger.name:
+            raise InvalidRequest(f"node {name!r} is the asked node itself: stop it, and ask another one to forget it")
+        if self.mesh.is_online(name, self.ledger.now):
+            raise InvalidRequest(f"node {name!r} is online: stop it before it is forgotten")
+        return {"node": name, "known": self.mesh.names.forget(name)}
 
     # --- kill, query, list
 

@@ -11,7 +11,7 @@ from .mesh import Mesh
 from .owner import Owner, again_delay
 from .placement import CONFIG_POOL, Candidate, Waiting, place
 from .reasons import Reasons
-from .record import END_STATES, Record, is_dead, is_lost
+from .record import COUNT_MAX, END_STATES, Record, is_dead, is_lost
 
 __all__ = ["Submitter"]
 
@@ -99,7 +99,7 @@ class Submitter:
         for record in adopted:
             if phase_of(record.status) is Phase.UNASSIGNED:
                 self._delay(record, 0.0)
-            ledger.change_spec(record, submit_node=ledger.name, adoptions=record.spec.adoptions + 1)
+            ledger.change_spec(record, submit_node=ledger.name, adoptions=min(record.spec.adoptions + 1, COUNT_MAX))
         return [record.spec.id for record in adopted]
 
     # --- lost nodes

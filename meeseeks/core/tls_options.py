@@ -9,7 +9,7 @@ from meeseeks.errors import InvalidRequest
 
 from .wording import one_of, shown, unknown
 
-__all__ = ["TlsOptions", "check_tls"]
+__all__ = ["TlsOptions", "check_tls", "refuse_secret", "secret_in"]
 
 _KEYS = ("capath", "cafile", "ciphers", "options", "verify", "cert", "key", "pass")
 _VERIFY = {"none": "none", "optional": "optional", "required": "required"}
@@ -29,6 +29,30 @@ class TlsOptions:
     cert: str | None = None
     key: str | None = None
     password: str | None = field(default=None, repr=False)
+
+
+def secret_in(values: object, at: str = "") -> str | None:
+    """The dotted key of a password in a tree of settings or in a part of it, which begins at `at`; None: none is."""
+    if not isinstance(values, Mapping):
+        return None
+    for key, value in values.items():
+        here = f"{at}.{key}" if at else str(key)
+        if value and here.endswith("ssl.pass"):
+            return here
+        found = secret_in(value, here)
+        if found is not None:
+            return found
+    return None
+
+
+def refuse_secret(values: object) -> None:
+    """InvalidRequest if a command line says a password: everybody on the machine can list command lines."""
+    found = secret_in(values)
+    if found is not None:
+        raise InvalidRequest(
+            f"{found} can't be an argument, since everybody on this machine can see it there: "
+            "put it into a configuration file that only you can read (chmod 600)"
+        )
 
 
 def check_tls(value: object, where: str = "ssl") -> TlsOptions:

@@ -12,14 +12,18 @@ from typing import Any
 
 from meeseeks.config import NodeConfig
 from meeseeks.config.check import is_loopback
+from meeseeks.core.names import identity_of
 from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.table import Table
-from meeseeks.errors import AuthenticationFailed, ConfigError
+from meeseeks.errors import AuthenticationFailed, ConfigError, InvalidRequest
 from meeseeks.wire import sockets
-from meeseeks.wire.curve import Keyring, Zap, default_key_path, load_key, make_mesh_key
+from meeseeks.wire.curve import Keyring, Zap, default_key_path, is_key, load_key, make_mesh_key
 from meeseeks.wire.keys import Keys, Role
+from meeseeks.wire.messages import Hello
 from meeseeks.wire.origin import host_of
+from meeseeks.wire.room import connections_max, hang_up, why_full
 
+from .identity import mark_of
 from .rarely import Rarely
 
 __all__ = ["REQUIRED", "Access", "mesh_keys"]
@@ -40,6 +44,7 @@ REQUIRED: dict[str, Role] = {
     "input": Role.SUBMIT,
     "config": Role.ADMIN,
     "adopt": Role.ADMIN,
+    "forget": Role.ADMIN,
     "hello": Role.NODE,
 }
 """The role that each request needs at least; one that is not named here needs ADMIN."""
@@ -99,6 +104,7 @@ class Access:
         monitor = self._monitors.pop(listener)
         poller.unregister(monitor)
         sockets.close(monitor)
+        self._hosts = {at: host for at, host in self._hosts.items() if at[0] is not monitor}
 
     def receive(self, ready: dict[Any, int]) -> None:
         """Let in who may, and take in who was turned away."""
@@ -131,6 +137,20 @@ class Access:
                 f"the key of this client has the role {_WORDS[role]!r}, and {what} needs {_WORDS[needed]!r}"
             )
 
+    def proves(self, hello: Hello, user: str) -> bool:
+        """Whether a hello came by the key of the identity that it names. If not, that key is let in from now on.
+
+        Without keys there is no proof. InvalidRequest if its incarnation is not one of that identity.
+        """
+        if self.keys is None and not hello.identity:
+            return True
+        if not is_key(hello.identity) or identity_of(hello.incarnation) != mark_of(hello.identity):
+            raise InvalidRequest("hello: identity must be a public key, and incarnation begin with its mark")
+        if self.keys is None or user == hello.identity:
+            return True
+        self._keyring.introduce(hello.identity)
+        return False
+
     def close(self) -> None:
         """Close what is its own; the sockets that it watches are closed before."""
         for monitor in self._monitors.values():
@@ -141,7 +161,7 @@ class Access:
     # --- who was turned away
 
     def on_turned_away(self, host: str, why: str) -> None:
-        """TLS came to nothing. Called by its thread."""
+        """TLS came to nothing (then it is called by its thread), or a node said hello by another one's name."""
         self._rarely.say(host, f"turned away {host or self._somebody}: {why}")
 
     def _on_unknown_key(self, host: str, public: str) -> None:
@@ -153,7 +173,11 @@ class Access:
         refused = False
         while (event := sockets.listener_event(monitor)) is not None:
             if event.word == "accepted":
-                self._hosts[monitor, event.fd] = host_of(event.fd)
+                self._hosts[monitor, event.fd] = host = host_of(event.fd)
+                if len(self._hosts) > connections_max():
+                    self._rarely.say("full", f"turned away {host or self._somebody}: {why_full()}")
+                    hang_up(event.fd)
+                    del self._hosts[monitor, event.fd]
             elif event.word == "refused":
                 refused = True  # who that was is told by the event that follows: its connection is closed
             else:

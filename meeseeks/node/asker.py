@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from meeseeks.errors import MeeseeksError, RequestFailed
 from meeseeks.wire import codec
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Reply
+from meeseeks.wire.sockets import Received
 
 if TYPE_CHECKING:
     from .node import Node
@@ -20,12 +21,13 @@ log = logging.getLogger(__name__)
 class Asker:
     """Who sent a request, and how to answer it (once)."""
 
-    def __init__(self, envelope: list[bytes], request_id: int | str | None, kind: str, host: str, node: Node) -> None:
-        self._envelope = envelope
+    def __init__(self, received: Received, request_id: int | str | None, kind: str, node: Node) -> None:
+        self._envelope = received.frames[:-1]
         self._id = request_id
         self._kind = kind
         self._node = node
-        self.host = host
+        self.host = received.host
+        self.user = received.user
 
     def answer(self, result: Any) -> None:
         """Answer with a result, or with the error that an exception of ours stands for."""

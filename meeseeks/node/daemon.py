@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import logging
@@ -25,8 +26,10 @@ log = logging.getLogger("meeseeks")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FILES = 65_536
 """Not as many as there may be: jobs inherit it, and some programs go through all numbers that a file might have."""
+_M_MMAP_THRESHOLD, _LARGE = -3, 256 * 1024
 _JOIN_WITHIN = 8.0
-"""A name that is taken by a node that has just died is free again within three heartbeats."""
+"""A name that is taken by a node that has just died is free again within three heartbeats. One that is another node's
+is not: then there is only time for others, who may know better, to let this node in."""
 
 
 def run(config: NodeConfig, log_format: str = "text") -> int:
@@ -38,6 +41,7 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     """
     _set_up_logging(config, log_format)
     _raise_file_limit()
+    _give_memory_back()
     for warning in config.warnings:
         log.warning("%s", warning)
     wakeup_fd, stop = _catch_signals()
@@ -46,11 +50,14 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     except InvalidRequest as error:
         print(f"mks node: {error}", file=sys.stderr)
         return 1
-    refused_at = monotonic() + _JOIN_WITHIN
+    began_at = monotonic()
 
     def should_stop() -> bool:
         is_told = any(number != signal.SIGHUP for number in stop)
-        return is_told or (node.refused is not None and monotonic() > refused_at)
+        if is_told or node.refused is None:
+            return is_told
+        patience_s = 1.0 + config.heartbeat if node.is_refused_for_good else _JOIN_WITHIN
+        return monotonic() > began_at + patience_s
 
     def should_leave() -> bool:
         if signal.SIGHUP in stop and config.state.sync == "memory":
@@ -83,6 +90,13 @@ def _start_again(config: NodeConfig, node: Node, caught: list[int]) -> None:
         os.kill(os.getpid(), number)
     ports = [] if config.listen.port else [f"listen.port={node.port}", f"listen.pub_port={node.pub_port}"]
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *ports])  # noqa: S606 - our own command line
+
+
+def _give_memory_back() -> None:
+    """Large blocks go back to the system when they are free; glibc would keep them, and scatter small ones in them."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def _raise_file_limit() -> None:

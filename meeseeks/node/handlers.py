@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from meeseeks.core.names import NameTaken
 from meeseeks.errors import InvalidRequest
 from meeseeks.wire import codec
 from meeseeks.wire.messages import (
@@ -57,6 +58,10 @@ def _adopt(node: Node, data: Any, asker: Asker) -> Any:
     return node.state.requests.adopt(data)
 
 
+def _forget(node: Node, data: Any, asker: Asker) -> Any:
+    return node.forget(data)
+
+
 def _ls(node: Node, data: Any, asker: Asker) -> Any:
     return node.state.requests.ls(data)
 
@@ -97,7 +102,14 @@ def _hello(node: Node, data: Any, asker: Asker) -> Any:
             raise InvalidRequest(f"hello: {key} must be from 1 to 65535, not {port}")
     if any(char.isspace() or not char.isprintable() for char in hello.address + hello.node) or not hello.node:
         raise InvalidRequest("hello: node and address are names without white space")
-    node.state.on_met(hello.node, hello.incarnation, hello.address or asker.host, hello.port, hello.pub_port)
+    is_proved = node.access.proves(hello, asker.user)
+    try:
+        node.state.mesh.check_name(hello.node, hello.incarnation)
+    except NameTaken as error:
+        node.access.on_turned_away(asker.host, str(error))
+        raise
+    if is_proved:  # if not, it comes again by the key of its own
+        node.state.on_met(hello.node, hello.incarnation, hello.address or asker.host, hello.port, hello.pub_port)
     return node.hello()
 
 
@@ -112,6 +124,7 @@ HANDLERS: dict[str, Callable[[Node, Any, Asker], Any]] = {
     "query": _query,
     "kill": _kill,
     "adopt": _adopt,
+    "forget": _forget,
     "ls": _ls,
     "nodes": _nodes,
     "pools": _pools,

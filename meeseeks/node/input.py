@@ -24,6 +24,9 @@ from .relay import ANSWER_WITHIN, Relay
 
 __all__ = ["InputWriter"]
 
+_HELD_MAX = 16 * 1024 * 1024
+"""Bytes of all pieces that wait for an answer. Whoever is told to ask again does so: `mks run` within half a second."""
+
 Done = Callable[[InputTaken | Exception], None]
 
 
@@ -36,10 +39,11 @@ class InputWriter:
         self._executor = executor
         # Not from 1: answers to the node before us may still come, from an executor that outlived it.
         self._numbers = count(time.monotonic_ns())
-        self._waiting: dict[int, tuple[float, InputPiece, Run, Done]] = {}
+        self._waiting: dict[int, tuple[float, str, Run, Done]] = {}
+        self._held = 0  # bytes of pieces that are not answered yet
 
     def write(self, piece: InputPiece, done: Done) -> None:
-        """Give the job a piece, or find out how much it has been given."""
+        """Give the job a piece, or find out how much it has been given. RequestFailed if too much is on its way."""
         record = self._state.table.get(piece.id)
         if record is None:
             raise InvalidRequest(f"no job has id {piece.id!r}")
@@ -57,13 +61,21 @@ class InputWriter:
         elif status.node != self._state.settings.name:
             assert status.node is not None
             further = msgspec.structs.replace(piece, hops=piece.hops + 1)
-            self._relay.pass_on(status.node, ("input", further), further.hops, InputTaken, done)
+            self._check_room(piece)
+            holding = self._holding(piece, done)
+            try:
+                self._relay.pass_on(status.node, ("input", further), further.hops, InputTaken, holding)
+            except RequestFailed:
+                self._held -= len(piece.data)
+                raise
         elif piece.run is not None and piece.run != run:
             done(InputTaken(id=piece.id, run=run, open=False))
         else:
             key = TaskKey(piece.id, status.generation, status.epoch, status.start_count)
             number = next(self._numbers)
-            self._waiting[number] = (self._state.ledger.now + ANSWER_WITHIN, piece, run, done)
+            self._check_room(piece)
+            deadline = self._state.ledger.now + ANSWER_WITHIN
+            self._waiting[number] = (deadline, piece.id, run, self._holding(piece, done))
             feed = Feed(key=key, number=number, offset=piece.offset, data=piece.data, eof=piece.eof)
             self._executor.send([feed])
 
@@ -71,12 +83,29 @@ class InputWriter:
         """The executor has answered."""
         for fed in answers:
             if fed.number in self._waiting:
-                _, piece, run, done = self._waiting.pop(fed.number)
-                done(InputTaken(id=piece.id, run=run, taken=fed.taken, open=fed.open))
+                _, jid, run, done = self._waiting.pop(fed.number)
+                done(InputTaken(id=jid, run=run, taken=fed.taken, open=fed.open))
 
     def tick(self, now: float) -> None:
         """Give up on those whom an executor that died does not answer."""
-        for number, (deadline, piece, _, done) in list(self._waiting.items()):
+        for number, (deadline, jid, _, done) in list(self._waiting.items()):
             if deadline <= now:
                 del self._waiting[number]
-                done(RequestFailed(f"the executor does not answer about the input of job {piece.id!r}"))
+                done(RequestFailed(f"the executor does not answer about the input of job {jid!r}"))
+
+    def _check_room(self, piece: InputPiece) -> None:
+        if self._held and self._held + len(piece.data) > _HELD_MAX:
+            raise RequestFailed(
+                f"node {self._state.settings.name!r} has {self._held} bytes of input on their way: ask again later"
+            )
+
+    def _holding(self, piece: InputPiece, done: Done) -> Done:
+        """`done`, which lets go of the room that this piece takes until then."""
+        size = len(piece.data)
+        self._held += size
+
+        def answered(result: InputTaken | Exception) -> None:
+            self._held -= size
+            done(result)
+
+        return answered

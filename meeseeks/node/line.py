@@ -31,10 +31,14 @@ _WHY = {
 
 
 class Dialer:
-    """How connections to other nodes are made: with which keys, and through which TLS."""
+    """How connections to other nodes are made: with which keys, and through which TLS.
 
-    def __init__(self, keys: Keys | None, config: NodeConfig) -> None:
+    `keys` are the mesh's, `own` those of this node's identity, for connections that prove it.
+    """
+
+    def __init__(self, keys: Keys | None, own: Keys | None, config: NodeConfig) -> None:
         self._keys = keys
+        self._own = own
         self._ways: dict[TlsOptions | None, Way] = {}
         self._named: dict[tuple[str, int], TlsOptions | None] = {}
         self._default: TlsOptions | None = None
@@ -49,9 +53,15 @@ class Dialer:
                 self._ways[options] = Way(options)
         self._named, self._default = named, default
 
-    def dealer(self, host: str, port: int) -> tuple[sockets.Socket, sockets.Socket]:
-        """A DEALER and its monitor."""
-        return sockets.watched_dealer(self._way(host, port).endpoint(host, port, host), self._keys)
+    @property
+    def proves(self) -> bool:
+        """Whether identities are proved here: not where nothing is encrypted."""
+        return self._own is not None
+
+    def dealer(self, host: str, port: int, *, own: bool = False) -> tuple[sockets.Socket, sockets.Socket]:
+        """A DEALER and its monitor. With `own` it comes by the key of this node's identity."""
+        to = self._way(host, port).endpoint(host, port, host)
+        return sockets.watched_dealer(to, self._own if own else self._keys, once=own)
 
     def subscriber(self, host: str, port: int, pub_port: int) -> tuple[sockets.Socket, sockets.Socket]:
         """A SUB to `pub_port` of the node that takes requests at `port`, and its monitor."""
@@ -77,7 +87,11 @@ def _options(ssl: Any) -> TlsOptions | None:
 
 
 class Line:
-    """The connections to one address, before its node is known by name, and as part of a link afterwards."""
+    """The connections to one address, before its node is known by name, and as part of a link afterwards.
+
+    The DEALER comes by the mesh's key first, and by that of our identity once the node there has been told of it. When
+    that connection ends it begins again: a node that was started anew has to be told again.
+    """
 
     def __init__(self, host: str, port: int, dialer: Dialer, poller: sockets.Poller) -> None:
         self.host, self.port = host, port
@@ -92,7 +106,10 @@ class Line:
         self._said: tuple[str, float] = ("", 0.0)
         self._monitors: list[sockets.Socket] = []
         self._words: dict[sockets.Socket, str] = {}  # what each of them told last
+        self.is_introduced = not dialer.proves
+        """Whether the node there can tell by our key who we are."""
         self.dealer = self._take(dialer.dealer(host, port))
+        self._dealer_monitor = self._monitors[-1]
 
     def listen(self, pub_port: int) -> None:
         """Connect to where the node publishes."""
@@ -108,8 +125,33 @@ class Line:
             sockets.unsubscribe(self.subscriber, self._topic)
         self._topic = topic
 
+    def introduce(self) -> None:
+        """The node there knows our identity by now: come by its key from now on. What is asked is asked anew."""
+        self._change_dealer(own=True)
+
+    def _change_dealer(self, *, own: bool) -> None:
+        dealer, monitor = self.dealer, self._dealer_monitor
+        self.dealer = self._take(self._dialer.dealer(self.host, self.port, own=own))
+        self._dealer_monitor = self._monitors[-1]
+        self.is_introduced = own
+        self._monitors.remove(monitor)
+        self._drop([dealer], [monitor])
+
+    def _begin_again(self) -> bool:
+        try:
+            self._change_dealer(own=False)
+        except MeeseeksError as error:
+            log.warning("can't connect to %s:%d again: %s", self.host, self.port, error)
+            return False
+        return True
+
     def tend(self, now: float) -> None:
         """Look what became of the connections; make new ones, after a pause, where one was refused."""
+        if self.is_introduced and self._dialer.proves:
+            while (word := sockets.monitor_event(self._dealer_monitor)) is not None:
+                if word not in ("connected", "ready"):
+                    self._reopen_at = None if self._begin_again() else now + _REOPEN_AFTER
+                    break
         for monitor in self._monitors:
             while (word := sockets.monitor_event(monitor)) is not None:
                 before, self._words[monitor] = self._words.get(monitor), word
@@ -151,6 +193,8 @@ class Line:
         monitors, self._monitors = self._monitors, []
         try:
             self.dealer = self._take(self._dialer.dealer(self.host, self.port))
+            self._dealer_monitor = self._monitors[-1]
+            self.is_introduced = not self._dialer.proves
             self._drop([dealer], [])
             if subscriber is not None:
                 self.listen(self.pub_port)

@@ -33,6 +33,7 @@ from .durability import Durability
 from .folder import StateFolder
 from .handlers import HANDLERS, LATER
 from .history import History
+from .identity import Identity, KnownNames
 from .line import Dialer
 from .peers import Peers
 from .rarely import Rarely
@@ -59,31 +60,30 @@ class Node:
         self.replies: list[tuple[list[bytes], Reply]] = []
         self._rarely = Rarely(log)
         self._stop_at: float | None = None
+        self._was_heard = False  # by a node of the mesh
         self._config_jobs: list[Event] = []
         self._executor_lives = True
         self._executor_at = monotonic()  # when it was started, or is to be
-        self._access = Access(config)
+        self.access = Access(config)
         self._folder = StateFolder(config.state_dir, keep_output=config.state.sync != "memory")
+        self._identity = Identity(self._folder.path, self.access.keys)
         self._durability = Durability(config, self._folder)
         self._poller = sockets.Poller()
-        self._router = sockets.router(self._access.keys)
-        self._doors = Doors(config, self._access.on_turned_away)
+        self._router = sockets.router(self.access.keys)
+        self._doors = Doors(config, self.access.on_turned_away)
         self.port = self._doors.open("router", self._router, config.listen.port)
-        self._access.watch(self._router, self._poller)
+        self.access.watch(self._router, self._poller)
         self._publisher: sockets.Socket | None = None
         self._prefixes: set[str] = set()  # what somebody has subscribed to
         self.pub_port = config.pub_port
         self._open_publisher(config.pub_port, first=True)
         self._endpoints = Endpoints(config.advertised, self.port, self.pub_port, meeseeks.__version__)
+        life = self._identity.incarnation(self._durability.incarnation)
         self.state = NodeState(
-            config.settings(),
-            self._durability.incarnation,
-            monotonic(),
-            time.time(),
-            endpoints=self._endpoints,
-            boot=self._durability.boot,
+            config.settings(), life, monotonic(), time.time(), endpoints=self._endpoints, boot=self._durability.boot
         )
         self.state.wanted_topics = set()
+        self._known_names = KnownNames(self._folder.path, self.state.mesh.names)
         self._executor = ExecutorHandle(
             self._folder.path,
             self.name,
@@ -92,14 +92,14 @@ class Node:
         )
         self._spool = self._executor.spool
         self._durability.restore(self.state, self._spool)
-        self._dialer = Dialer(self._access.keys, config)
+        self._dialer = Dialer(self.access.keys, self._identity.keys, config)
         self._peers = Peers(self.state, self._poller, self.hello, self._dialer)
         self._peers.set_fixed(config.peers())
         self.streams = Streams(self.state, self._peers, self._executor)
         self._history = History(config.state.history)
         self._tick_at = 0.0
         self._turn_s_max = 0.0
-        for socket in (self._router, self._executor.line, *self._access.sockets):
+        for socket in (self._router, self._executor.line, *self.access.sockets):
             self._poller.register(socket, sockets.POLLIN)
         self._poller.register(self._executor.pidfd, sockets.POLLIN)
 
@@ -132,8 +132,16 @@ class Node:
 
     @property
     def refused(self) -> str | None:
-        """Why the mesh that this node was told to join would not have it; None once it is linked to anybody."""
-        return None if self.state.mesh.peers else self._peers.refused
+        """Why the mesh that this node was told to join would not have it; None once anybody in it has heard it."""
+        if self._peers.refused is not None and not self._was_heard:
+            beats = [peer.beat for peer in self.state.mesh.peers.values() if peer.beat is not None]
+            self._was_heard = any(beat.acks.get(self.name, ("",))[0] == self.state.incarnation for beat in beats)
+        return None if self._was_heard else self._peers.refused
+
+    @property
+    def is_refused_for_good(self) -> bool:
+        """Whether asking again would not help: the name is another node's."""
+        return self.refused is not None and self._peers.refused_for_good
 
     def close(self) -> None:
         """End the executor, tell how its last jobs ended, and close everything."""
@@ -159,7 +167,7 @@ class Node:
         self._close_publisher()
         self._doors.close()
         self._dialer.close()
-        self._access.close()
+        self.access.close()
         sockets.terminate(_LAST_WORDS_MS)
         self._history.close()
         self._durability.close()
@@ -184,7 +192,7 @@ class Node:
         config_jobs, self._config_jobs = self._config_jobs, []
         if config_jobs:
             self.state.on_executor(config_jobs)
-        self._access.receive(ready)
+        self.access.receive(ready)
         if self._router in ready:
             self._read_requests()
         self._peers.receive(ready)
@@ -203,12 +211,13 @@ class Node:
             return
         self._tick_at = now + min(0.2, self.config.heartbeat)
         self._peers.tick(now)
-        if self._access.tick(now):
+        if self.access.tick(now):
             self._close_publisher()
         if self._publisher is None:
             self._open_publisher(self.pub_port)
         self.streams.tick(now)
         self._durability.tick(now)
+        self._known_names.tick()
         self._executor.flush()
         self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
         self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}
@@ -248,7 +257,7 @@ class Node:
     # --- sockets
 
     def _open_publisher(self, port: int, *, first: bool = False) -> None:
-        publisher = sockets.publisher(self._access.keys)
+        publisher = sockets.publisher(self.access.keys)
         try:
             self.pub_port = self._doors.open("publisher", publisher, port)
         except InvalidRequest:
@@ -258,7 +267,7 @@ class Node:
             return  # the one that was closed has not let its port go yet: it is tried again
         self._publisher = publisher
         self._poller.register(publisher, sockets.POLLIN)
-        self._access.watch(publisher, self._poller)
+        self.access.watch(publisher, self._poller)
 
     def _close_publisher(self) -> None:
         """End all subscriptions. Who may listen comes again and learns what it missed; a key that may not does not."""
@@ -266,7 +275,7 @@ class Node:
             return
         self._poller.unregister(self._publisher)
         sockets.close(self._publisher, _LAST_WORDS_MS)
-        self._access.unwatch(self._publisher, self._poller)
+        self.access.unwatch(self._publisher, self._poller)
         self._publisher = None
         self._prefixes.clear()
         self.state.wanted_topics = set()
@@ -283,16 +292,15 @@ class Node:
         self._durability.save_asked(self.state, self.replies, first)
 
     def _on_request(self, received: sockets.Received) -> None:
-        envelope, frame = received.frames[:-1], received.frames[-1]
         try:
-            request = codec.decode_request(frame)
+            request = codec.decode_request(received.frames[-1])
         except codec.BadRequest as error:
-            Asker(envelope, error.id, "", received.host, self).answer(error)
+            Asker(received, error.id, "", self).answer(error)
             return
         kind, data = next(iter(request.request.items()))
-        asker = Asker(envelope, request.id, kind, received.host, self)
+        asker = Asker(received, request.id, kind, self)
         try:
-            self._access.check(kind, data, received.user, self.state.table)
+            self.access.check(kind, data, received.user, self.state.table)
             self._durability.check(kind)
             result = HANDLERS[kind](self, data, asker)
         except MeeseeksError as error:
@@ -342,6 +350,7 @@ class Node:
         """Who this node is, for its peers."""
         return Hello(
             node=self.name,
+            identity=self._identity.public,
             incarnation=self.state.incarnation,
             address=self._endpoints.address,
             port=self.port,
@@ -352,6 +361,12 @@ class Node:
     def nodes(self) -> dict[str, Any]:
         """Every node that is known, this one included."""
         return self.state.nodes()
+
+    def forget(self, name: Any) -> dict[str, Any]:
+        """Forget whose name it was, and have all others do the same."""
+        answer = self.state.requests.forget(name)
+        self._peers.spread("forget", name, self.state.ledger.now)
+        return answer
 
     def change_config(self, patch: dict[str, Any]) -> dict[str, Any]:
         """Take over changed settings, and return all as they are now. A wrong patch changes nothing."""

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
-from meeseeks.core.effects import Dial, Link, Snapshot, SyncWanted, Unlink
+from meeseeks.core.effects import Dial, Link, SyncWanted, Unlink
+from meeseeks.core.names import NameTaken
 from meeseeks.core.node_state import NodeState
 from meeseeks.errors import InvalidRequest, MeeseeksError, ProtocolError
 from meeseeks.wire import codec, sockets
-from meeseeks.wire.messages import Hello, Reply, Request, SyncRequest
+from meeseeks.wire.messages import ErrorInfo, Hello, Reply, Request, SyncRequest
 
 from .line import Dialer, Line
 from .rarely import Rarely
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _GREET_EVERY = 1.0
 _FORGET_DIAL_AFTER = 10.0
+_SPREAD_S = 5.0
 _DRAIN_MAX = 1000
 """Messages read from one peer in one turn: the others want to be heard as well."""
 
@@ -48,9 +50,13 @@ class Peers:
         self._complained_of: dict[tuple[str, int], str] = {}  # addresses that can't be dialled, and why
         self._known_as: dict[tuple[str, int], str] = {}  # a dialled address -> the node that answered there
         self._rarely = Rarely(log)
+        self._spread: dict[tuple[str, str], float] = {}  # what was sent to all, and until when it is not sent again
         self._unsent: dict[tuple[str, str | None], SyncWanted] = {}
+        self._said: dict[tuple[str, int], str] = {}
         self.refused: str | None = None
         """Why a node that we dialled would not have us, if the last answer was a refusal."""
+        self.refused_for_good = False
+        """It was for our name, which is another node's: waiting would not help."""
 
     # --- what the configuration names
 
@@ -129,7 +135,8 @@ class Peers:
             if reply.response is None:
                 self._rarely.say(("sync", wanted.peer), f"node {wanted.peer} refused a sync: {reply.error}")
                 return
-            self._state.on_snapshot(codec.convert(reply.response.get("sync"), Snapshot))
+            snapshot = codec.as_snapshot(reply.response.get("sync"), self._dropped(wanted.peer))
+            self._state.on_snapshot(snapshot)
 
         request = SyncRequest(incarnation=wanted.incarnation, since=wanted.since, origin=wanted.origin)
         if wanted.peer in self._links and not self.request(wanted.peer, "sync", request, answered, now + 10.0):
@@ -139,6 +146,15 @@ class Peers:
         """Send a request to a linked peer; `answer` is called with its reply, if one comes by the deadline."""
         line = self._links.get(peer)
         return line is not None and self._send(line, kind, data, answer, deadline)
+
+    def spread(self, kind: str, data: str, now: float) -> None:
+        """Send a request to all linked peers, unless it was sent just now: so it does not go round in circles."""
+        self._spread = {key: until for key, until in self._spread.items() if until > now}
+        if (kind, data) in self._spread:
+            return
+        self._spread[kind, data] = now + _SPREAD_S
+        for line in self._links.values():
+            self._send(line, kind, data, lambda _reply: None, now + 5.0)
 
     # --- sockets
 
@@ -177,11 +193,15 @@ class Peers:
             if (frames := sockets.receive_nowait(line.subscriber)) is None:
                 return
             try:
-                self._state.on_update(codec.decode_update(frames[-1]))
+                dropped = self._dropped(line.host)
+                self._state.on_update(codec.decode_update(frames[-1], dropped))
             except ProtocolError as error:
                 self._complain(line, "a broadcast", str(error))
             except Exception:  # noqa: BLE001 - as above
                 self._complain(line, "a broadcast")
+
+    def _dropped(self, who: str) -> Callable[[str], None]:
+        return lambda why: self._rarely.say(("dropped", who), f"dropped what {who} sent: {why}")
 
     def _complain(self, line: Line, what: str, why: str = "") -> None:
         """Of what a peer sent and nobody understands: it may send it again with each heartbeat, or much more often."""
@@ -206,35 +226,52 @@ class Peers:
                 self._on_refused(line, reply)
                 return
             hello = codec.convert(reply.response.get("hello"), Hello)
-            if (line.host, line.port) in self._fixed:
-                self._state.mesh.unwanted.discard(hello.node)
             try:
-                self._state.on_met(hello.node, hello.incarnation, line.host, hello.port, hello.pub_port)
+                if line.is_introduced:
+                    self._on_hello(line, hello)
+                else:
+                    self._introduce(line, hello)
             except InvalidRequest as error:
                 if hello.incarnation == self._state.incarnation:
                     self._fixed.discard((line.host, line.port))  # our own address: nothing to link to
                     self._drop_dial((line.host, line.port))
                     return
-                self._on_refusal(line, str(error))
-                return
-            self.refused = None
-            # The node may be linked already under another of its addresses: one link is enough.
-            at = (line.host, line.port)
-            self._known_as[at] = hello.node
-            if at in self._dials and hello.node in self._links:
-                self._drop_dial(at)
+                self._say_once(line, f"is not linked to: {error}")
 
         if self._send(line, "hello", self._hello(), answered, now + 5.0):
             line.greeted_at = now
 
-    def _on_refused(self, line: Line, reply: Reply) -> None:
-        self._on_refusal(line, reply.error.message if reply.error is not None else "no reason given")
+    def _introduce(self, line: Line, hello: Hello) -> None:
+        """That node has heard who we are. Say it again, by the key that proves it, if it is who it should be.
 
-    def _on_refusal(self, line: Line, why: str) -> None:
-        if why == self.refused:
-            return  # it is asked every second: once is enough to say
-        self.refused = why
-        log.warning("the node at %s:%d does not link to us: %s", line.host, line.port, why)
+        It must not hear it otherwise: it would take our table for that of its mesh, and start another one's jobs.
+        """
+        self._state.mesh.check_name(hello.node, hello.incarnation)
+        line.introduce()
+        line.greeted_at = float("-inf")
+        self._greet(line, self._state.ledger.now)
+
+    def _on_hello(self, line: Line, hello: Hello) -> None:
+        at = (line.host, line.port)
+        if at in self._fixed:
+            self._state.mesh.unwanted.discard(hello.node)
+        self._state.on_met(hello.node, hello.incarnation, line.host, hello.port, hello.pub_port)
+        self.refused = None
+        # The node may be linked already under another of its addresses: one link is enough.
+        self._known_as[at] = hello.node
+        if at in self._dials and hello.node in self._links:
+            self._drop_dial(at)
+
+    def _on_refused(self, line: Line, reply: Reply) -> None:
+        error = reply.error or ErrorInfo("", "no reason given")
+        self.refused, self.refused_for_good = error.message, error.code == NameTaken.code
+        self._say_once(line, f"does not link to us: {error.message}")
+
+    def _say_once(self, line: Line, why: str) -> None:
+        at = (line.host, line.port)
+        if self._said.get(at) != why:  # it is asked every second
+            self._said[at] = why
+            log.warning("the node at %s:%d %s", *at, why)
 
     def _dial(self, at: tuple[str, int], now: float) -> None:
         try:

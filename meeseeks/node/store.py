@@ -22,7 +22,7 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -150,13 +150,20 @@ class Store:
         if verdict != "ok":
             raise _Damaged(" ".join(str(verdict).split()))
         facts = dict(self._db.execute("SELECT key, value FROM facts"))
-        decode = _decoder.decode
-        self.rows = [(seq, decode(blob)) for seq, blob in self._db.execute("SELECT seq, record FROM jobs ORDER BY seq")]
+        self.rows = list(self._records())
         self.incarnation, self.boot = str(facts.get("incarnation")), facts.get("boots", 0)
         self.seq = facts.get("seq", 0)
         if not self.boot or self.boot >= _BOOTS_MAX:
             self.incarnation, self.boot, self.seq = uuid.uuid4().hex, 0, 0
         self.seq = self._seq = max(self.seq, self.rows[-1][0] if self.rows else 0)
+
+    def _records(self) -> Iterator[Row]:
+        decode = _decoder.decode
+        for jid, seq, blob in self._db.execute("SELECT id, seq, record FROM jobs ORDER BY seq"):
+            try:
+                yield seq, decode(blob)
+            except msgspec.ValidationError as error:  # as it can be if another node has forged its counters
+                log.error("job %s is left out of the store %s: %s", jid, self.path, error)  # noqa: TRY400 - as above
 
     def _claim(self) -> None:
         """Count this start, before anything is done in its name: ConfigError where that can't be stored.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 
+from meeseeks.core.effects import Beat
+from meeseeks.core.record import Record
 from meeseeks.errors import ProtocolError
 
-from .messages import PROTOCOL_VERSION, REQUEST_TYPES, Event, Order, Reply, Request, Update
+from .messages import PROTOCOL_VERSION, REQUEST_TYPES, Event, Order, Reply, Request, Snapshot, Update
 
 __all__ = [
     "BadRequest",
+    "as_snapshot",
     "convert",
     "decode_events",
     "decode_orders",
@@ -23,6 +27,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Dropped = Callable[[str], None]
 
 _encoder = msgspec.msgpack.Encoder()
 _reply = msgspec.msgpack.Decoder(Reply)
@@ -69,9 +74,22 @@ def decode_reply(frame: bytes) -> Reply:
     return _decode(_reply, frame)
 
 
-def decode_update(frame: bytes) -> Update:
-    """A broadcast, or ProtocolError."""
-    return _decode(_update(), frame)
+def decode_update(frame: bytes, dropped: Dropped) -> Update:
+    """A broadcast, or ProtocolError. Records and heartbeats in it that are none are left out; `dropped` is told why."""
+    try:
+        return _update().decode(frame)
+    except msgspec.ValidationError:
+        return _salvage(_decode(_anything, frame), Update, dropped)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise ProtocolError(f"not a valid message: {error}") from error
+
+
+def as_snapshot(data: Any, dropped: Dropped) -> Snapshot:
+    """The answer to a sync, in the same way."""
+    try:
+        return msgspec.convert(data, Snapshot)
+    except (msgspec.ValidationError, RecursionError):
+        return _salvage(data, Snapshot, dropped)
 
 
 def decode_orders(frame: bytes) -> list[Order]:
@@ -103,6 +121,25 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:
         return decoder.decode(frame)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise ProtocolError(f"not a valid message: {error}") from error
+
+
+def _salvage(data: Any, kind: type[T], dropped: Dropped) -> T:
+    """The message without those of its records and heartbeats that are none: the others are no worse for them."""
+    if not isinstance(data, dict):
+        raise ProtocolError(f"{kind.__name__.lower()}: it has to be a map, not a {type(data).__name__}")
+    kept = dict(data)
+    for part, what in (("records", Record), ("beats", Beat)):
+        found = data.get(part)
+        kept[part] = list(_valid(found, what, dropped)) if isinstance(found, list) else []
+    return convert(kept, kind)
+
+
+def _valid(found: list[Any], kind: type[Any], dropped: Dropped) -> Iterator[Any]:
+    for one in found:
+        try:
+            yield msgspec.convert(one, kind)
+        except (msgspec.ValidationError, RecursionError) as error:
+            dropped(f"{kind.__name__.lower()}: {error}")
 
 
 def _short(value: Any) -> str:

@@ -29,8 +29,10 @@ __all__ = [
     "Keyring",
     "Zap",
     "default_key_path",
+    "is_key",
     "load_key",
     "make_client_key",
+    "make_identity",
     "make_mesh_key",
     "role_named",
     "stranger",
@@ -38,10 +40,16 @@ __all__ = [
 
 _FILE_MAX = 10_000
 _KEY_LENGTH = 40
+_INTRODUCED_MAX = 10_000
 _ROLES = {"read": Role.READ, "submit": Role.SUBMIT, "admin": Role.ADMIN}
 _MESH_KEY = """\
 # The key of a meeseeks mesh. Whoever has this file is a node of the mesh, and may do everything in it: keep it secret.
 # Copy it to each machine of the mesh, and to those of its users. `mks keygen --client` makes keys that may do less.
+public = "{public}"
+secret = "{secret}"
+"""
+_IDENTITY = """\
+# Who this node is, whatever its name: keep it secret, and give it to no other node.
 public = "{public}"
 secret = "{secret}"
 """
@@ -94,12 +102,21 @@ def load_key(path: Path) -> Keys | None:
 
 def make_mesh_key(path: Path) -> Keys:
     """The mesh key at a path, made now if there is none. Of several that make it at once one wins, for all of them."""
+    return _make_key(path, _MESH_KEY)
+
+
+def make_identity(path: Path) -> Keys:
+    """The key pair that a node is told by, made now if it has none yet."""
+    return _make_key(path, _IDENTITY)
+
+
+def _make_key(path: Path, form: str) -> Keys:
     found = load_key(path)
     if found is not None:
         return found
     keys = sockets.new_keys()
     with contextlib.suppress(FileExistsError):  # somebody was faster: theirs is the key
-        _write(path, _MESH_KEY.format(public=keys.public.decode(), secret=keys.secret.decode()), 0o600)
+        _write(path, form.format(public=keys.public.decode(), secret=keys.secret.decode()), 0o600)
     found = load_key(path)
     if found is None:
         raise ConfigError(f"the key file {path} was removed while it was made")
@@ -142,11 +159,22 @@ class Keyring:
         self._roles: dict[str, Role] = {}
         self._seen: object = ()
         self._shut_out: set[str] = set()
+        self._introduced: dict[str, None] = {}
         self.refresh()
 
     def role_of(self, public: str) -> Role | None:
         """What the holder of a public key (Z85) may do; None if it is not known."""
-        return Role.NODE if public == self._mesh else self._roles.get(public)
+        return Role.NODE if public == self._mesh or public in self._introduced else self._roles.get(public)
+
+    def introduce(self, identity: str) -> None:
+        """Let a node in by its own key as well: it has named it over a connection that it had by the mesh's key.
+
+        Not for longer than this process lives: once the mesh's key was changed, the old one lets nobody in.
+        """
+        self._introduced.pop(identity, None)
+        self._introduced[identity] = None
+        if len(self._introduced) > _INTRODUCED_MAX:
+            del self._introduced[next(iter(self._introduced))]
 
     def refresh(self) -> None:
         """Look at the folder again."""
@@ -227,6 +255,11 @@ class Zap:
         sockets.close(self.socket)
 
 
+def is_key(text: str) -> bool:
+    """Whether this may be a public key in Z85."""
+    return len(text) == _KEY_LENGTH and not set(text.encode()) - set(_Z85)
+
+
 _Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"  # RFC 32
 
 
@@ -261,7 +294,7 @@ def _parse(raw: bytes, path: Path, what: str) -> dict[str, object]:
 
 def _key(values: dict[str, object], name: str, path: Path) -> bytes:
     value = values.get(name)
-    if not isinstance(value, str) or len(value) != _KEY_LENGTH or set(value.encode()) - set(_Z85):
+    if not isinstance(value, str) or not is_key(value):
         raise ConfigError(f"{path}: {name} must be a key of {_KEY_LENGTH} characters, as 'mks keygen' writes it")
     return value.encode()
 

@@ -16,6 +16,7 @@ A Request has exactly one entry: its type, and the data of that type:
     kill         jid | [jid, …] | filters → as query
     ls           filters                  → [jid, …]
     adopt        node name                → {jid: jobinfo}      become the submit node of a dead node's jobs
+    forget       node name                → {node, known}       another machine may have its name; passed on to all
     nodes        {}                       → {node: status}
     pools        {}                       → {pool: {node: free slots}} of online nodes
     config       {…} or {}                → the node's configuration, after the change that was asked for
@@ -82,6 +83,7 @@ REQUEST_TYPES = (
     "query",
     "kill",
     "adopt",
+    "forget",
     "ls",
     "nodes",
     "pools",
@@ -126,9 +128,14 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Who a node is and where it can be reached. A blank address stands for 'where you see me'."""
+    """Who a node is and where it can be reached. A blank address stands for 'where you see me'.
+
+    A node says it twice: by the mesh's key, so that its `identity` (a public key of its own, in Z85) is let in, and by
+    the key of that identity, which proves it: only then it is met. `incarnation` begins with the mark of the identity.
+    """
 
     node: str
+    identity: str = ""
     incarnation: str
     address: str = ""
     port: int

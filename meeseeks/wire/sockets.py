@@ -58,8 +58,8 @@ POLLIN: int = zmq.POLLIN
 _IPC_PATH_MAX = 107  # sun_path of Linux, less its final zero byte
 HIGH_WATER_MARK = 100_000
 """Messages queued for one peer before they are dropped. Drops are noticed by seq, and repaired by a sync."""
-_PUBLISHED_MAX = 10_000
-"""The same for one subscriber of broadcasts: one that never reads costs no more than these."""
+_PUBLISHED_MAX = 10_000  # the same for one subscriber of broadcasts: one that never reads costs no more than these
+_TOPIC_MAX = 4096  # what a subscriber may send: nobody has to be known for it to be held until it is whole
 _MAX_SOCKETS = 16_384
 ZAP_DOMAIN = b"meeseeks"
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks whom to let in: RFC 27
@@ -117,6 +117,7 @@ def endpoint(host: str, port: int) -> str:
 
 def bind(socket: Socket, host: str, port: int) -> int:
     """Bind to host and port (0: a free one) and return the port. InvalidRequest says why it can't be had."""
+    socket.setsockopt(zmq.BACKLOG, 1024)  # a hundred, the default, wait a second and more where many come at once
     # ZeroMQ wants an address or an interface here: a name that is not in /etc/hosts would be looked up as IPv6 only.
     try:
         socket.bind(endpoint("127.0.0.1" if host == "localhost" else host, port))
@@ -151,6 +152,7 @@ def publisher(keys: Keys | None = None) -> Socket:
     socket = _socket(zmq.XPUB)
     _guard(socket, keys)
     socket.setsockopt(zmq.SNDHWM, _PUBLISHED_MAX)
+    socket.setsockopt(zmq.MAXMSGSIZE, _TOPIC_MAX)
     # Every subscriber is answered with a heartbeat at once, so it sees at once whether it missed something.
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
     return socket
@@ -179,21 +181,23 @@ def unsubscribe(socket: Socket, topic: str) -> None:
     socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
 
 
-def watched_dealer(to: str, keys: Keys | None) -> tuple[Socket, Socket]:
-    """A DEALER that is connected to a ROUTER, and its monitor. As above it must be made anew after a refusal."""
+def watched_dealer(to: str, keys: Keys | None, *, once: bool = False) -> tuple[Socket, Socket]:
+    """A DEALER that is connected to a ROUTER, and its monitor. As above it must be made anew after a refusal.
+
+    `once`: it may be sent to at once, and is to be made anew after every end of its connection.
+    """
     socket = _socket(zmq.DEALER)
-    # Without a connection messages stay with the caller, who has a deadline, instead of piling up in a pipe.
-    socket.setsockopt(zmq.IMMEDIATE, 1)
-    return _watched(socket, to, keys)
+    socket.setsockopt(zmq.IMMEDIATE, int(not once))  # else what is sent without a connection piles up in a pipe
+    return _watched(socket, to, keys, 1000 if once else 50)
 
 
-def _watched(socket: Socket, to: str, keys: Keys | None) -> tuple[Socket, Socket]:
+def _watched(socket: Socket, to: str, keys: Keys | None, pause_ms: int = 50) -> tuple[Socket, Socket]:
     _show(socket, keys)
     # ZeroMQ repeats some refused handshakes without any pause, and gives others up for good: neither is wanted.
     socket.setsockopt(zmq.RECONNECT_STOP, _STOP_AFTER_REFUSAL)
     watcher = monitor(socket)  # before the connection begins: so it misses nothing of it
     try:
-        _connect(socket, to)
+        _connect(socket, to, pause_ms)
     except InvalidRequest:
         watcher.close(linger=0)
         raise
@@ -215,10 +219,7 @@ def zap_listener() -> Socket:
 def pair(name: str, *, listen: bool) -> Socket:
     """One end of an in-process pipe: how other threads wake the thread that owns the sockets."""
     socket = _socket(zmq.PAIR)
-    if listen:
-        socket.bind(f"inproc://{name}")
-    else:
-        socket.connect(f"inproc://{name}")
+    (socket.bind if listen else socket.connect)(f"inproc://{name}")
     return socket
 
 
@@ -226,10 +227,8 @@ def send_nowait(socket: Socket, frames: list[bytes]) -> bool:
     """Send, or False where it would have to wait (no connection, or too much on its way) or the receiver is gone."""
     try:
         socket.send_multipart(frames, zmq.NOBLOCK, copy=True)
-    except zmq.Again:
-        return False
     except zmq.ZMQError as error:
-        if error.errno != zmq.EHOSTUNREACH:
+        if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
             raise
         return False
     return True
@@ -271,21 +270,27 @@ def monitor(socket: Socket) -> Socket:
     Close it after `socket`: libzmq waits for ever to tell something to a monitor whose other end is closed.
     """
     events = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
-    failed = (
-        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    )
-    return socket.get_monitor_socket(events | failed)
+    failed = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    return _monitored(socket, events | failed | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 
 
 def listener_monitor(socket: Socket) -> Socket:
     """A socket that tells who is turned away from a listening `socket`: read it with `listener_event`."""
-    return socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED)
+    return _monitored(socket, zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED)
+
+
+def _monitored(socket: Socket, events: int) -> Socket:
+    address = f"inproc://monitor-{socket.fileno()}"
+    socket.monitor(address, events)
+    watcher = context().socket(zmq.PAIR)
+    watcher.setsockopt(zmq.RCVHWM, 0)  # with a limit libzmq would wait for us there, and we for it in `close`
+    watcher.connect(address)
+    return watcher
 
 
 def listener_event(socket: Socket) -> ConnectionEvent | None:
     """What happened at a listening socket next, or None."""
-    frames = receive_nowait(socket)
-    if frames is None:
+    if (frames := receive_nowait(socket)) is None:
         return None
     event, value = struct.unpack("=HI", frames[0])
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
@@ -299,8 +304,7 @@ def monitor_event(socket: Socket) -> str | None:
     connected, ready, retried, disconnected; or why there is none: refused_key (our key is not known there),
     refused_mechanism (one end encrypts, and the other does not), refused_handshake (the connection was cut).
     """
-    frames = receive_nowait(socket)
-    if frames is None:
+    if (frames := receive_nowait(socket)) is None:
         return None
     # zmq.utils.monitor would do this, and bring asyncio with it: that doubles the time that a client's import takes.
     event, _value = struct.unpack("=HI", frames[0])
@@ -362,11 +366,11 @@ def _show(socket: Socket, keys: Keys | None) -> None:
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
 
 
-def _connect(socket: Socket, to: str) -> None:
+def _connect(socket: Socket, to: str, pause_ms: int = 50) -> None:
     # A name with an AAAA record is tried as IPv6 only once IPV6 is on: switch it on for literals that need it.
     host = to.split("//", 1)[1].rsplit(":", 1)[0].strip("[]")
     socket.setsockopt(zmq.IPV6, int(ip_version(host) == 6))
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL, pause_ms)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)  # the default is no back-off at all
     try:
         socket.connect(to)

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from meeseeks.errors import InvalidRequest
 
 from .origin import tunnel_name
+from .room import connections_max, why_full
 from .tls import Failure, failure_of
 
 __all__ = ["Forwarder", "Terminator", "Tunnels"]
@@ -43,6 +44,8 @@ _CLOSE_S = 0.5
 _PAUSE_MIN, _PAUSE_MAX = 0.1, 5.0
 _CHUNK = 256 * 1024
 _BACKLOG = 1024
+_FILES_EACH = 6
+"""Three for a connection: two ends of its tunnel, and what is behind; and there are two listeners."""
 _START_S = 10.0
 
 
@@ -176,8 +179,14 @@ class Terminator:
 
     async def start(self) -> None:
         """Take connections."""
-        _keep(self._tasks, _accept(self._listener, self._serve))
+        _keep(self._tasks, _accept(self._listener, self._serve, self._has_room))
         await asyncio.sleep(0)  # as above
+
+    def _has_room(self, open_now: int) -> bool:
+        if open_now < connections_max() // _FILES_EACH:
+            return True
+        self._turned_away("", why_full())
+        return False
 
     async def _serve(self, outer: socket.socket) -> None:
         host = ""
@@ -186,8 +195,10 @@ class Terminator:
                 host = str(outer.getpeername()[0])
                 far = await self._secure(outer)
             except OSError as error:
-                if not isinstance(error, ConnectionError):  # somebody who says nothing and leaves is not worth a line
-                    self._turned_away(host, f"TLS with it did not come about: {failure_of(error).why}")
+                # One who does not accept our certificate just leaves.
+                left = "it left; does it accept our certificate?"
+                why = left if isinstance(error, ConnectionError) else failure_of(error).why
+                self._turned_away(host, f"TLS with it did not come about: {why}")
                 return
             try:
                 near = await self._connect_inner(host)
@@ -195,7 +206,12 @@ class Terminator:
                 _log.error("the socket behind TLS is gone: %s", error)
                 await _close(far[1])
                 return
-            await _pump(near, far)
+            await _pump(near, far, on_silent_end=partial(self._on_silent_end, host))
+
+    def _on_silent_end(self, host: str, error: OSError | None) -> None:
+        # With TLS 1.3 our certificate is judged only after our side of the handshake is over.
+        why = failure_of(error).why if isinstance(error, ssl.SSLError) else "does it accept our certificate?"
+        self._turned_away(host, f"it ended the connection before it said anything: {why}")
 
     async def _secure(self, outer: socket.socket) -> Streams:
         loop = asyncio.get_running_loop()
@@ -252,8 +268,12 @@ def _end(connection: socket.socket, _task: asyncio.Task[None]) -> None:
     connection.close()
 
 
-async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coroutine[Any, Any, None]]) -> None:
-    """Serve each connection in a task of its own, until this one is cancelled."""
+async def _accept(
+    listener: socket.socket,
+    serve: Callable[[socket.socket], Coroutine[Any, Any, None]],
+    has_room: Callable[[int], bool] = lambda _open_now: True,
+) -> None:
+    """Serve each connection in a task of its own, until this one is cancelled. Without room it is closed at once."""
     loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     def take() -> None:
@@ -266,6 +286,9 @@ async def _accept(listener: socket.socket, serve: Callable[[socket.socket], Coro
             _log.warning("a connection could not be taken: %s", error.strerror)
             loop.remove_reader(listener)
             loop.call_later(_PAUSE_MIN, loop.add_reader, listener, take)
+            return
+        if not has_room(len(tasks)):
+            connection.close()
             return
         connection.setblocking(False)
         # Also where it is cancelled before it began, and so never had the connection in its hands.

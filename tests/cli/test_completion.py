@@ -72,6 +72,7 @@ WANTED = [
     (["conf", "pools.q.hold=t"], ["pools.q.hold=true"]),
     (["node", "state.ex"], ["state.expire="]),
     (["adopt", ""], ["a", "b"]),
+    (["forget", ""], ["a", "b"]),
     (["completion", ""], ["bash", "zsh", "fish"]),
     (["keygen", "--role", "r"], ["read"]),
     (["help", "sec"], ["security"]),

@@ -28,6 +28,7 @@ ASKING = {
     "stat": [],
     "conf": [],
     "adopt": ["a"],
+    "forget": ["a"],
 }
 """Each command that asks a node, with arguments that it takes."""
 CALLS = [[name, *args] for name, args in ASKING.items() if name in _COMMANDS]
@@ -166,6 +167,9 @@ WRONG_VALUES = [
     (["help", "zzz"], "mesh"),
     (["node", "--log-format", "xml"], "json"),
     (["adopt"], "missing argument"),
+    (["forget"], "missing argument"),
+    (["forget", "a"], "the asked node itself"),
+    (["forget", "b"], "node 'b' is online"),
     (["keygen", "--role", "read"], "--client"),
     (["nosuch"], "known are"),
 ]

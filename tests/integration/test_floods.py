@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from meeseeks.core.effects import OWN, Beat, Update
 from meeseeks.errors import RequestFailed
 from meeseeks.wire import codec
 from meeseeks.wire.messages import Request
-from tests.support.curve import show
+from tests.support.curve import identity, show
 from tests.support.fuzz import Fuzzer
 from tests.support.nodes import NodeProcess, mesh
 from tests.support.wait import wait_until
@@ -57,6 +61,45 @@ def test_questions_that_wait_are_counted_and_their_end_is_one_line_in_the_log(no
     assert node.stderr.count("asker is gone") < 5
 
 
+def test_input_that_nobody_takes_is_refused_before_it_fills_the_memory(node: NodeProcess):
+    data, pieces = b"x" * 2**20, 200
+    with node.client() as client, closing(zmq.Context.instance().socket(zmq.DEALER)) as asks:
+        client.submit(id="fed", pool="p", args=["sh", "-c", "cat | wc -c"], stdin="-")
+        run = wait_until(lambda: client.request({"follow": {"id": "fed"}})["follow"].get("run"), 20)
+        asks.linger = asks.sndhwm = asks.rcvhwm = 0
+        show(asks)
+        asks.connect(f"tcp://{node.address}:{node.port}")
+        before, executor = memory_mb(node), node.executor_pid()
+        os.kill(executor, signal.SIGSTOP)  # it takes nothing
+        try:
+            for number in range(pieces):
+                piece = {"id": "fed", "run": run, "offset": number * len(data), "data": data}
+                asks.send(codec.encode(Request(id=number, request={"input": piece})))
+            for _ in range(pieces - 16):
+                assert asks.poll(20_000), "none was refused"
+                error = codec.decode_reply(asks.recv()).error
+                assert error is not None
+                assert "ask again later" in error.message
+            assert memory_mb(node) - before < 50
+            assert client.ls(id="fed") == ["fed"]
+        finally:
+            os.kill(executor, signal.SIGCONT)
+        for _ in range(16):
+            assert asks.poll(20_000)
+            asks.recv()
+        last = {"id": "fed", "run": run, "offset": 0, "data": b"", "eof": True}
+        last["offset"] = client.request({"input": {"id": "fed", "run": run}})["input"]["taken"]
+        client.request({"input": last})
+        assert client.wait_for("fed", 20)["fed"]["state"] == "done"
+        assert int(base64.b64decode(client.query("fed")["stdout_data"])) == last["offset"]
+        wait_until(lambda: memory_mb(node) - before < 20, 20, lambda: f"{memory_mb(node) - before:.0f} MB more")
+
+
+def memory_mb(node: NodeProcess) -> float:
+    status = Path(f"/proc/{node.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
 def test_output_that_cannot_be_read_does_not_end_the_node(node: NodeProcess):
     run = run_of(node, "unreadable")
     (spooled,) = (
@@ -89,8 +132,9 @@ def test_broadcasts_that_nobody_understands_are_one_line_in_the_log(node: NodePr
         forger._meet()
         for _ in range(500):
             forger._pub.send_multipart([OWN.encode(), b"\xff"])
-        beat = Beat(node="forger", incarnation="1", number=1, seq=0, ts=0.0)
-        update = Update(node="forger", incarnation="1", topic=OWN, prev=0, seq=0, records=[], beats=[beat])
+        life = identity("1")["incarnation"]
+        beat = Beat(node="forger", incarnation=life, number=1, seq=0, ts=0.0)
+        update = Update(node="forger", incarnation=life, topic=OWN, prev=0, seq=0, records=[], beats=[beat])
         forger._pub.send_multipart([OWN.encode(), codec.encode(update)])
         wait_until(lambda: "forger" in client.nodes(), 20, node.report)
     assert 1 <= node.stderr.count("not understood") < 5

@@ -18,14 +18,15 @@ from meeseeks.wire import codec
 from meeseeks.wire.curve import load_key, make_client_key, make_mesh_key
 from meeseeks.wire.keys import Role
 from meeseeks.wire.messages import REQUEST_TYPES, Request
-from tests.support.curve import mesh_key, show
+from tests.cli.conftest import call
+from tests.support.curve import identity, mesh_key, show
 from tests.support.nodes import NodeProcess, mesh, wait_linked
 from tests.support.wait import wait_until
 
 LET_IN_S = 2.0
 """A client hears by then that it is not let in; a stranger who was let in would have been heard from long before."""
 
-HELLO = {"node": "intruder", "incarnation": "x", "address": "127.0.0.1", "port": 1, "pub_port": 2}
+HELLO = {"node": "intruder", "address": "127.0.0.1", "port": 1, "pub_port": 2, **identity("x")}
 DATA: dict[str, Any] = {
     "query": [],
     "ls": {},
@@ -40,6 +41,7 @@ DATA: dict[str, Any] = {
     "kill": ["none"],
     "config": {},
     "adopt": "nowhere",
+    "forget": "nowhere",
     "hello": HELLO,
 }
 ROLES = {"read": Role.READ, "submit": Role.SUBMIT, "admin": Role.ADMIN, "mesh": Role.NODE}
@@ -318,6 +320,19 @@ def test_no_secret_is_in_a_log_or_a_process_list(place: Place):
             assert secret.encode() not in line.read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+def test_a_secret_on_a_command_line_is_refused_and_not_repeated(tmp_path: Path, place: Place):
+    for args in (
+        ["node", "name=a", "listen.port=0", f"state.dir={tmp_path}", "listen.ssl.pass=hush-hush"],
+        ["conf", "nodes.b.ssl.pass=hush-hush"],
+        ["conf", 'nodes.b.ssl={"pass": "hush-hush"}'],
+    ):
+        answer = call(place.node, *args)
+        assert (answer.code, answer.out) == (2, "")
+        assert "ssl.pass can't be an argument" in answer.err
+        assert "chmod 600" in answer.err
+        assert "hush-hush" not in answer.err
 
 
 def test_a_peer_that_did_not_encrypt_is_found_once_it_does(tmp_path: Path):

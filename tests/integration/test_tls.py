@@ -115,6 +115,12 @@ def test_a_plain_client_is_not_let_in(place: Place):
     refused(Client("127.0.0.1", place.a.port), "does not let us in", "ssl")
 
 
+def is_logged(node: NodeProcess) -> None:
+    """One line, with the address, however often it was tried."""
+    wait_until(lambda: "turned away 127.0.0.1: " in node.stderr, 10, node.report)
+    assert node.stderr.count("turned away") <= 2
+
+
 def test_a_key_of_the_mesh_is_needed_as_well(place: Place, tmp_path: Path):
     refused(place.a.client(security={"key": tmp_path / "none"}), "there is no key")
 
@@ -126,6 +132,7 @@ def test_a_wrong_host_name_is_told(place: Place, tmp_path_factory: pytest.TempPa
         node,
     ):
         refused(node.client(ssl=place.user_ssl), "not valid for '127.0.0.1'")
+        is_logged(node)
         with node.client() as client:
             assert set(client.nodes()) == {"a"}
 
@@ -135,6 +142,7 @@ def test_an_expired_node_is_told(place: Place, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("old")
     with mesh(folder, 1, client={"ssl": {**place.user_ssl, "verify": "none"}}, **dotted("listen.ssl", old)) as (node,):
         refused(node.client(ssl=place.user_ssl), "expired")
+        is_logged(node)
 
 
 def test_tls_to_a_plain_node_is_told(place: Place, tmp_path_factory: pytest.TempPathFactory):

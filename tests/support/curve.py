@@ -6,15 +6,22 @@ from typing import Any
 
 import zmq
 
+from meeseeks.node.identity import mark_of
 from meeseeks.wire.curve import default_key_path, make_mesh_key
 from meeseeks.wire.keys import Keys
 
-__all__ = ["guard", "mesh_key", "show"]
+__all__ = ["guard", "identity", "mesh_key", "show"]
 
 
 def mesh_key() -> Keys:
     """The mesh key of this test session: what nodes and clients of ordinary tests find."""
     return make_mesh_key(default_key_path())
+
+
+def identity(life: str) -> dict[str, str]:
+    """Who a forger is for a hello: the mesh's key is his own one, and so he proves at once that he is who he says."""
+    public = mesh_key().public.decode()
+    return {"identity": public, "incarnation": f"{mark_of(public)}.{life}"}
 
 
 def show(socket: Any, *, server: bytes | None = None, pair: tuple[bytes, bytes] | None = None) -> None:

@@ -18,7 +18,7 @@ import msgpack
 import zmq
 
 from meeseeks.wire.messages import REQUEST_TYPES
-from tests.support.curve import guard, mesh_key, show
+from tests.support.curve import guard, identity, mesh_key, show
 from tests.support.nodes import NodeProcess
 
 __all__ = ["Fuzzer", "bad_beat", "bad_frame", "bad_record", "bad_value"]
@@ -69,7 +69,7 @@ def bad_frame(random: random.Random, good: bytes) -> bytes:
     )()
 
 
-_NUMBERS = (0, 1, 2, 3, 7, 1000, 2**31, 2**40)
+_NUMBERS = (0, 1, 2, 3, 7, 1000, 2**31, 2**40, 2**48, 2**53)
 _NAMES = ("a", "forger", "nowhere", "", "*", "a" * 300, "x/../y", "\0", "p")
 _TIMES = (0.0, -1e308, 1e308, 1e18, float("nan"), float("inf"), 1.0)
 
@@ -101,7 +101,8 @@ def bad_record(random: random.Random) -> dict[str, Any]:
 def bad_beat(random: random.Random) -> dict[str, Any]:
     """A heartbeat of one that counts, sees and promises wrongly."""
     number, when = (lambda: random.choice(_NUMBERS)), random.choice
-    beat = {"node": when(["forger", "forger", "a", "ghost"]), "incarnation": when(["1", "2"]), "number": number()}
+    life = identity(when(["1", "2"]))["incarnation"]
+    beat = {"node": when(["forger", "forger", "a", "ghost"]), "incarnation": life, "number": number()}
     beat |= {"seq": number(), "ts": when(_TIMES), "timeout": when(_TIMES), "lost_after": when(_TIMES)}
     beat |= {"acks": {when(_NAMES): [when(["1", "x"]), number()]}, "tails": {when(_NAMES): ["1", number()]}}
     beat |= {"pools": {when(_NAMES): {"slots": number(), "running": number()}}, "loadavg": when(_TIMES)}
@@ -232,7 +233,7 @@ class Fuzzer:
     def _broadcast(self) -> None:
         """What a peer says that has gone mad: the node has linked to us, and listens."""
         rng = self._random
-        update = {"node": "forger", "incarnation": rng.choice(["1", "2"]), "topic": "own"}
+        update = {"node": "forger", "incarnation": identity(rng.choice(["1", "2"]))["incarnation"], "topic": "own"}
         update |= {"prev": rng.randrange(5), "seq": rng.randrange(2**40)}
         update["beats"] = [bad_beat(rng) for _ in range(rng.randrange(3))]
         update["records"] = [bad_record(rng) for _ in range(rng.randrange(3))]
@@ -251,7 +252,7 @@ class Fuzzer:
 
     def _meet(self) -> None:
         """Become a peer: the node links to us, and hears our broadcasts."""
-        hello = {"node": "forger", "incarnation": "1", "address": "127.0.0.1"}
+        hello = {"node": "forger", "address": "127.0.0.1", **identity("1")}
         hello |= {"port": self._ports[0], "pub_port": self._ports[1]}
         deadline = time.monotonic() + 10
         self._asks.send(msgpack.packb({"v": 1, "id": "hello", "request": {"hello": hello}}))

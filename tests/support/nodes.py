@@ -107,7 +107,9 @@ class NodeProcess:
         self._starts += 1
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "meeseeks.node"]
-        command += [f"{key}={_text(value)}" for key, value in self.config.items() if value is not None]
+        config = {key: value for key, value in self.config.items() if value is not None}
+        command += self._secrets([key for key in config if key.endswith(".pass")])
+        command += [f"{key}={_text(value)}" for key, value in config.items() if not key.endswith(".pass")]
         command += ["--join", self.join] if self.join else []
         root = str(Path(meeseeks.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
@@ -127,6 +129,15 @@ class NodeProcess:
             self.sweep()
             raise
         return self
+
+    def _secrets(self, keys: list[str]) -> list[str]:
+        """A file with those, since they are refused on the command line; or none."""
+        if not keys:
+            return []
+        path = self.folder / "secrets.toml"
+        path.touch(mode=0o600)
+        path.write_text("".join(f'{key} = "{self.config[key]}"\n' for key in keys))
+        return [str(path)]
 
     def _wait_ready(self) -> None:
         def ready() -> list[str]:

@@ -220,7 +220,6 @@ WRONG = [
     ("nodes.b.ssl.certs=x", "unknown nodes.b.ssl key 'certs'; did you mean 'cert'?"),
     ("listen.ssl.cafle=x", "unknown listen.ssl key 'cafle'; did you mean 'cafile'?"),
     ("listen.ssl.key=x", "listen.ssl.key is the private key of listen.ssl.cert"),
-    ("listen.ssl.pass=7", "listen.ssl.pass must be a non-empty text, not something else"),
     ("listen.ssl=true", "listen.ssl must be a table of settings, not True"),
     ("ssl.cert=x", "give it to listen and to nodes.NAME, or to defaults"),
     ("listen.port=65536", "listen.port must be a whole number from 0 to 65535, not 65536"),
@@ -249,6 +248,48 @@ def test_what_is_wrong_is_refused_by_name(pair, said):
     assert said in str(refused.value)
     assert str(refused.value).startswith(f"argument {pair!r}: ")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "listen.ssl.pass=hush",
+        "nodes.b.ssl.pass=7",
+        "nodes.b={ssl={pass='hush'}}",
+        'listen={"ssl": {"pass": "hush"}}',
+        "defaults.ssl={pass='hush'}",
+    ],
+)
+def test_a_password_is_no_argument_and_is_not_repeated(pair):
+    with pytest.raises(
+        ConfigError, match=r"ssl\.pass can't be an argument, .*configuration file.*chmod 600"
+    ) as refused:
+        config.load([], [pair])
+    assert "hush" not in str(refused.value)
+
+
+def test_a_password_in_a_file_that_others_may_read_is_warned_of(tmp_path):
+    file = tmp_path / "tls.toml"
+    file.write_text('[defaults.ssl]\ncert = "c"\nkey = "k"\npass = "hush"\n')
+    file.chmod(0o644)
+    (warning,) = config.load([file]).warnings
+    assert "defaults.ssl.pass" in warning
+    assert "chmod 600" in warning
+    assert "hush" not in warning
+    file.chmod(0o600)
+    assert config.load([file]).warnings == ()
+
+
+def test_a_password_that_can_not_change_now_is_not_repeated():
+    before = config.load([], ["listen.ssl.cert=c"])
+    with pytest.raises(ConfigError, match=r"listen\.ssl\.pass can't change while the node runs") as refused:
+        config.change(before, {"listen": {"ssl": {"pass": "hush"}}})
+    assert "hush" not in str(refused.value)
+    with pytest.raises(ConfigError, match=r"listen\.ssl can't change while the node runs") as refused:
+        config.change(config.load(), {"listen": {"ssl": {"cert": "c", "pass": "hush"}}})
+    assert "hush" not in str(refused.value)
+    with pytest.raises(ConfigError, match=r"must be a non-empty text, not something else"):
+        config.change(before, {"listen": {"ssl": {"pass": 7}}})
 
 
 @pytest.mark.parametrize("pair", ["x", "=1", ".a=1", "a..b=1", 'a"b=1'])

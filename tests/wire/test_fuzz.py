@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import resource
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meeseeks import AuthenticationFailed
 from meeseeks.core.effects import Snapshot
 from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec
@@ -21,8 +25,10 @@ from meeseeks.wire.messages import Hello, OutputWanted, SyncRequest
 from tests.support.curve import show
 from tests.support.fuzz import Fuzzer, bad_frame, bad_record, bad_value
 from tests.support.nodes import NodeProcess, mesh
+from tests.support.wait import wait_until
 
-DECODERS = [codec.decode_request, codec.decode_reply, codec.decode_update, codec.decode_orders, codec.decode_events]
+DECODERS = [codec.decode_request, codec.decode_reply, codec.decode_orders, codec.decode_events]
+DECODERS += [lambda frame: codec.decode_update(frame, lambda _why: None)]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["v", "id", "request", "node"]), inner),
@@ -91,6 +97,34 @@ def test_two_thousand_who_say_nothing_and_one_who_never_reads(node: NodeProcess)
         assert node.running
     finally:
         deaf.close()
+        for one in mute:
+            one.close()
+
+
+def test_at_the_end_of_its_files_a_node_turns_newcomers_away_and_lives(node: NodeProcess):
+    resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (600, 600))
+    mute: list[socket.socket] = []
+    try:
+        with node.client() as client:
+            assert client.ls() == []
+            for i in range(900):
+                with contextlib.suppress(OSError):
+                    mute.append(socket.create_connection((node.address, node.port if i % 2 else node.pub_port), 5))
+            wait_until(lambda: "too many connections are open for the 600 files" in node.stderr, 20, node.report)
+            assert node.stderr.count("too many connections") < 5
+            os.kill(node.executor_pid(), signal.SIGKILL)  # a new one is to be let in
+            wait_until(lambda: client.submit(pool="p", args=["true"], id="old"), 20)
+            assert client.wait_for("old", 20)["old"]["state"] in ("done", "failed")
+
+        def is_let_in() -> bool:
+            try:
+                with node.client(timeout=2) as late:
+                    return late.ls(id="old") == ["old"]
+            except AuthenticationFailed:
+                return False
+
+        wait_until(is_let_in, 20)  # those who say nothing have 5 s
+    finally:
         for one in mute:
             one.close()
 

@@ -9,7 +9,7 @@ import msgpack
 import pytest
 import zmq
 
-from tests.support.curve import show
+from tests.support.curve import identity, show
 from tests.support.nodes import NodeProcess, mesh
 
 
@@ -134,7 +134,7 @@ def test_a_hello_from_nowhere_is_refused(raw: Raw, hello: dict[str, Any]) -> Non
 
 
 def test_a_hello_with_an_address_that_can_t_be_is_no_harm(raw: Raw) -> None:
-    hello = {"node": "zz", "incarnation": "i", "address": "no:such:host", "port": 5, "pub_port": 6}
+    hello = {"node": "zz", **identity("i"), "address": "no:such:host", "port": 5, "pub_port": 6}
     assert raw.ask({"v": 1, "id": 1, "request": {"hello": hello}})["id"] == 1
     assert raw.ask({"v": 1, "id": 2, "request": {"ls": {}}})["response"] == {"ls": []}
 
