@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
+from .peers.listed import OURS, PEERS
 from .revisions import HERE, Revision
 
 __all__ = ["Campaign", "Key", "Options", "Row"]
@@ -34,6 +35,14 @@ class Key(NamedTuple):
     case: str
     figure: str
     subject: str
+
+
+class _Subject(NamedTuple):
+    """Who is measured, and with whose worker."""
+
+    label: str
+    revision: Revision
+    peer: str = ""
 
 
 @dataclass
@@ -66,32 +75,42 @@ class Campaign:
         """Measure; False if a case failed."""
         for repetition in range(self._options.repetitions):
             for case in self._options.cases:
-                for revision in self._in_turn(repetition):
-                    self._say(f"{repetition + 1}/{self._options.repetitions} {case} of {revision.label}")
-                    self._measure(case, revision)
+                for subject in self._in_turn(case, repetition):
+                    self._say(f"{repetition + 1}/{self._options.repetitions} {case} of {subject.label}")
+                    self._measure(case, subject)
         return not self.failures
 
-    def _in_turn(self, repetition: int) -> Iterator[Revision]:
-        """The revisions, where each goes first in turn: what the one before leaves warm is not always the same."""
-        count = len(self._revisions)
-        return (self._revisions[(i + repetition) % count] for i in range(count))
+    def _in_turn(self, case: str, repetition: int) -> Iterator[_Subject]:
+        """All that are measured. Each goes first in turn: what the one before leaves warm is not always the same."""
+        subjects = [_Subject(revision.label, revision) for revision in self._revisions]
+        if case == "peers":
+            subjects = [_Subject(self.name_of(revision), revision, OURS) for revision in self._revisions]
+            subjects += [_Subject(peer, self._revisions[0], peer) for peer in PEERS if peer != OURS]
+        return (subjects[(i + repetition) % len(subjects)] for i in range(len(subjects)))
 
-    def _measure(self, case: str, revision: Revision) -> None:
-        options = json.dumps({"case": case, "quick": self._options.quick, "jobs": self._options.jobs})
+    def name_of(self, revision: Revision) -> str:
+        """What a revision is called beside peers."""
+        return OURS if revision is self._revisions[0] else f"{OURS} {revision.label}"
+
+    def _measure(self, case: str, subject: _Subject) -> None:
+        label, revision = subject.label, subject.revision
+        options = json.dumps(
+            {"case": case, "quick": self._options.quick, "jobs": self._options.jobs, "peer": subject.peer}
+        )
         command = [revision.python, str(HERE / "tests/bench/worker.py"), str(revision.root), options]
         try:
             ended = subprocess.run(
                 command, capture_output=True, text=True, timeout=_CASE_WITHIN_S, env=dict(os.environ), check=False
             )
         except subprocess.TimeoutExpired:
-            self.failures.append(f"{case} of {revision.label}: no end within {_CASE_WITHIN_S:g} s")
+            self.failures.append(f"{case} of {label}: no end within {_CASE_WITHIN_S:g} s")
             return
         if ended.returncode:
             print(ended.stderr, file=sys.stderr)
             last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-            self.failures.append(f"{case} of {revision.label}: {last}")
+            self.failures.append(f"{case} of {label}: {last}")
             return
-        self.take(case, revision.label, json.loads(ended.stdout.splitlines()[-1]))
+        self.take(case, label, json.loads(ended.stdout.splitlines()[-1]))
 
     def take(self, case: str, subject: str, found: dict[str, Any]) -> None:
         """Add what one run has found."""
