@@ -97,6 +97,11 @@ def _count(client: Client, prefix: str) -> Any:
     return len(client.list_jobs(id=prefix + "*"))
 
 
+def _has(client: Client, jid: str) -> Any:
+    """Whether the job is in the cache; unlike a count it costs nothing, and can be asked again and again."""
+    return bool(client.get_job(jid))
+
+
 def _flood(client: Client, count: int, prefix: str, hold: bool) -> Any:
     """Submit so many jobs as fast as it goes; answers with how many were acknowledged, and in how many seconds."""
     begun_at, acknowledged = time.monotonic(), 0
@@ -106,7 +111,7 @@ def _flood(client: Client, count: int, prefix: str, hold: bool) -> Any:
     return {"acknowledged": acknowledged, "seconds": time.monotonic() - begun_at}
 
 
-_ORDERS: dict[str, Callable[..., Any]] = {"watch": _watch, "know": _know, "count": _count, "flood": _flood}
+_ORDERS: dict[str, Callable[..., Any]] = {"watch": _watch, "know": _know, "count": _count, "has": _has, "flood": _flood}
 
 PROGRAMS: dict[str, dict[str, Any]] = {"cached": {"refresh": 1}, "requests": {"refresh": 0}}
 """Which Client each of them has."""
