@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from .revisions import HERE, Revision
 __all__ = ["Campaign", "Key", "Options", "Row"]
 
 _CASE_WITHIN_S = 1800.0
+_LEAVE_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -99,18 +101,16 @@ class Campaign:
         )
         command = [revision.python, str(HERE / "tests/bench/worker.py"), str(revision.root), options]
         try:
-            ended = subprocess.run(
-                command, capture_output=True, text=True, timeout=_CASE_WITHIN_S, env=dict(os.environ), check=False
-            )
+            code, out, errors = _run(command)
         except subprocess.TimeoutExpired:
             self.failures.append(f"{case} of {label}: no end within {_CASE_WITHIN_S:g} s")
             return
-        if ended.returncode:
-            print(ended.stderr, file=sys.stderr)
-            last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+        if code:
+            print(errors, file=sys.stderr)
+            last = (errors.strip().splitlines() or [f"exit code {code}"])[-1]
             self.failures.append(f"{case} of {label}: {last}")
             return
-        self.take(case, label, json.loads(ended.stdout.splitlines()[-1]))
+        self.take(case, label, json.loads(out.splitlines()[-1]))
 
     def take(self, case: str, subject: str, found: dict[str, Any]) -> None:
         """Add what one run has found."""
@@ -121,3 +121,17 @@ class Campaign:
         for note in found["notes"]:
             if (text := f"{case}: {note}") not in self.notes:
                 self.notes.append(text)
+
+
+def _run(command: list[str]) -> tuple[int, str, str]:
+    """Its exit code and what it wrote. Where it is not waited for, it is told to end its nodes, and given the time."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            out, errors = process.communicate(timeout=_CASE_WITHIN_S)
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # in a terminal it has had one by itself; it is no worse off for two
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_LEAVE_WITHIN_S)
+            process.kill()
+            raise
+    return process.returncode, out, errors
