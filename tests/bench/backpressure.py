@@ -30,7 +30,7 @@ def flood(place: Place) -> None:
     n = place.jobs or place.many(JOBS, 1000)
     with place.nodes(**_OTHER_POOL) as (node,), running("requests", node) as (flooder,):
         with _watched(place, node):
-            flooder.ask(do="flood", count=n, prefix="flood-", hold=False)
+            flooder.ask(do="flood", count=n, prefix="flood-", pool="p")
             told = flooder.answer()
         place.figures.add("acknowledged", told["acknowledged"] / told["seconds"], "1/s")
         with place.request_client(node) as client:
@@ -51,7 +51,7 @@ def mute(place: Place) -> None:
     with place.nodes(**_OTHER_POOL) as (node,), running("cached", node) as (subscriber,):
         with running("requests", node) as (flooder,), _watched(place, node):
             os.kill(subscriber.pid, signal.SIGSTOP)
-            flooder.ask(do="flood", count=n, prefix="mute-", hold=True)
+            flooder.ask(do="flood", count=n, prefix="mute-", pool="nowhere")  # none of them runs
             told = flooder.answer()
         os.kill(subscriber.pid, signal.SIGCONT)
 

@@ -102,12 +102,12 @@ def _has(client: Client, jid: str) -> Any:
     return bool(client.get_job(jid))
 
 
-def _flood(client: Client, count: int, prefix: str, hold: bool) -> Any:
+def _flood(client: Client, count: int, prefix: str, pool: str) -> Any:
     """Submit so many jobs as fast as it goes; answers with how many were acknowledged, and in how many seconds."""
     begun_at, acknowledged = time.monotonic(), 0
     for first in range(0, count, CHUNK):
         ids = range(first, min(first + CHUNK, count))
-        acknowledged += len(client.submit_many(true_job(id=f"{prefix}{i:07d}", hold=hold) for i in ids))
+        acknowledged += len(client.submit_many(true_job(id=f"{prefix}{i:07d}", pool=pool) for i in ids))
     return {"acknowledged": acknowledged, "seconds": time.monotonic() - begun_at}
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import children_of, command_of, having
+from tests.support.wait import wait_until
 
 from .campaign import Campaign, Key, Options, Row
 from .cases import CASES
@@ -61,6 +66,21 @@ def test_a_revision_that_does_not_exist_is_refused():
     ended = bench("--quick", "--only", "idle", "--compare", "no-such-revision")
     assert ended.returncode == 1
     assert "no-such-revision" in ended.stderr
+
+
+def test_one_that_is_interrupted_ends_its_nodes():
+    mark = uuid.uuid4().hex
+    env = {**os.environ, "BENCH_TEST": mark}
+    args = [sys.executable, str(BENCH), "--only", "idle"]  # which sleeps for half a minute
+    with subprocess.Popen(args, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: any(map(executors_of, having("BENCH_TEST", mark))), 30, "a node with an executor")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+    wait_until(lambda: not having("BENCH_TEST", mark), 5, "an end of its processes")
+
+
+def executors_of(pid: int) -> list[int]:
+    return [child for child in children_of(pid) if "meeseeks.executor" in command_of(child)]
 
 
 def test_each_goal_is_of_a_case():

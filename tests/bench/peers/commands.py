@@ -7,9 +7,10 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.processes import having
 from tests.support.wait import wait_until
 
 from .way import Sizes, Way, command, need
@@ -55,17 +56,7 @@ def task_spooler(folder: Path) -> Iterator[Way]:
         for pid in held:  # what it runs outlives it
             os.kill(pid, signal.SIGTERM)
         # Each job that waits has a process, which writes into the folder when it learns that there is no server.
-        wait_until(lambda: not _with_variable(f"TS_SOCKET={folder / 'socket'}"), _LEAVE_S, "an end of task-spooler")
-
-
-def _with_variable(item: str) -> list[int]:
-    """The processes that have this in their environment."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):  # it has ended, or is another user's
-            if item.encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
-                found.append(int(name))
-    return found
+        wait_until(lambda: not having("TS_SOCKET", env["TS_SOCKET"]), _LEAVE_S, "an end of task-spooler")
 
 
 @contextmanager
