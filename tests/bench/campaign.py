@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -78,8 +79,10 @@ class Campaign:
         for repetition in range(self._options.repetitions):
             for case in self._options.cases:
                 for subject in self._in_turn(case, repetition):
-                    self._say(f"{repetition + 1}/{self._options.repetitions} {case} of {subject.label}")
+                    begun_at = time.monotonic()
                     self._measure(case, subject)
+                    spent = f"{time.monotonic() - begun_at:.0f} s"
+                    self._say(f"{repetition + 1}/{self._options.repetitions} {case} of {subject.label}: {spent}")
         return not self.failures
 
     def _in_turn(self, case: str, repetition: int) -> Iterator[_Subject]:
