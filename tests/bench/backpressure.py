@@ -15,7 +15,7 @@ from .filling import inside
 from .latency import WARM_UP
 from .place import CALM_S, Place, true_job
 from .programs import running
-from .sample import percentile, times_of
+from .sample import percentile, timed, times_of
 from .sampler import Bystander, Memory
 
 __all__ = ["chatty", "flood", "mute"]
@@ -30,7 +30,7 @@ def flood(place: Place) -> None:
     n = place.jobs or place.many(JOBS, 1000)
     with place.nodes(**_OTHER_POOL) as (node,), running("requests", node) as (flooder,):
         with _watched(place, node):
-            flooder.ask(do="flood", count=n, prefix="flood-", hold=False)
+            flooder.ask(do="flood", count=n, prefix="flood-", pool="p")
             told = flooder.answer()
         place.figures.add("acknowledged", told["acknowledged"] / told["seconds"], "1/s")
         with place.request_client(node) as client:
@@ -51,16 +51,18 @@ def mute(place: Place) -> None:
     with place.nodes(**_OTHER_POOL) as (node,), running("cached", node) as (subscriber,):
         with running("requests", node) as (flooder,), _watched(place, node):
             os.kill(subscriber.pid, signal.SIGSTOP)
-            flooder.ask(do="flood", count=n, prefix="mute-", hold=True)
+            flooder.ask(do="flood", count=n, prefix="mute-", pool="nowhere")  # none of them runs
             told = flooder.answer()
         os.kill(subscriber.pid, signal.SIGCONT)
 
-        def has_all() -> bool:
-            subscriber.ask(do="count", prefix="mute-")
-            return bool(subscriber.answer() == told["acknowledged"])
+        def has_last() -> bool:
+            subscriber.ask(do="has", jid=f"mute-{n - 1:07d}")
+            return bool(subscriber.answer())
 
-        wait_until(has_all, 10 * CALM_S, "the subscriber to have caught up")
-        place.figures.add("of the acknowledged, in its cache at last", 1.0, "of")
+        caught_up_s = timed(lambda: wait_until(has_last, 10 * CALM_S, "the subscriber to have caught up"))
+        place.figures.add("caught up within", caught_up_s, "s")
+        subscriber.ask(do="count", prefix="mute-")
+        place.figures.add("of the acknowledged, in its cache at last", subscriber.answer() / told["acknowledged"], "of")
 
 
 def chatty(place: Place) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
+from .peers.listed import OURS, PEERS
 from .revisions import HERE, Revision
 
 __all__ = ["Campaign", "Key", "Options", "Row"]
 
 _CASE_WITHIN_S = 1800.0
+_LEAVE_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,14 @@ class Key(NamedTuple):
     case: str
     figure: str
     subject: str
+
+
+class _Subject(NamedTuple):
+    """Who is measured, and with whose worker."""
+
+    label: str
+    revision: Revision
+    peer: str = ""
 
 
 @dataclass
@@ -66,32 +78,42 @@ class Campaign:
         """Measure; False if a case failed."""
         for repetition in range(self._options.repetitions):
             for case in self._options.cases:
-                for revision in self._in_turn(repetition):
-                    self._say(f"{repetition + 1}/{self._options.repetitions} {case} of {revision.label}")
-                    self._measure(case, revision)
+                for subject in self._in_turn(case, repetition):
+                    begun_at = time.monotonic()
+                    self._measure(case, subject)
+                    spent = f"{time.monotonic() - begun_at:.0f} s"
+                    self._say(f"{repetition + 1}/{self._options.repetitions} {case} of {subject.label}: {spent}")
         return not self.failures
 
-    def _in_turn(self, repetition: int) -> Iterator[Revision]:
-        """The revisions, where each goes first in turn: what the one before leaves warm is not always the same."""
-        count = len(self._revisions)
-        return (self._revisions[(i + repetition) % count] for i in range(count))
+    def _in_turn(self, case: str, repetition: int) -> Iterator[_Subject]:
+        """All that are measured. Each goes first in turn: what the one before leaves warm is not always the same."""
+        subjects = [_Subject(revision.label, revision) for revision in self._revisions]
+        if case == "peers":
+            subjects = [_Subject(self.name_of(revision), revision, OURS) for revision in self._revisions]
+            subjects += [_Subject(peer, self._revisions[0], peer) for peer in PEERS if peer != OURS]
+        return (subjects[(i + repetition) % len(subjects)] for i in range(len(subjects)))
 
-    def _measure(self, case: str, revision: Revision) -> None:
-        options = json.dumps({"case": case, "quick": self._options.quick, "jobs": self._options.jobs})
+    def name_of(self, revision: Revision) -> str:
+        """What a revision is called beside peers."""
+        return OURS if revision is self._revisions[0] else f"{OURS} {revision.label}"
+
+    def _measure(self, case: str, subject: _Subject) -> None:
+        label, revision = subject.label, subject.revision
+        options = json.dumps(
+            {"case": case, "quick": self._options.quick, "jobs": self._options.jobs, "peer": subject.peer}
+        )
         command = [revision.python, str(HERE / "tests/bench/worker.py"), str(revision.root), options]
         try:
-            ended = subprocess.run(
-                command, capture_output=True, text=True, timeout=_CASE_WITHIN_S, env=dict(os.environ), check=False
-            )
+            code, out, errors = _run(command)
         except subprocess.TimeoutExpired:
-            self.failures.append(f"{case} of {revision.label}: no end within {_CASE_WITHIN_S:g} s")
+            self.failures.append(f"{case} of {label}: no end within {_CASE_WITHIN_S:g} s")
             return
-        if ended.returncode:
-            print(ended.stderr, file=sys.stderr)
-            last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-            self.failures.append(f"{case} of {revision.label}: {last}")
+        if code:
+            print(errors, file=sys.stderr)
+            last = (errors.strip().splitlines() or [f"exit code {code}"])[-1]
+            self.failures.append(f"{case} of {label}: {last}")
             return
-        self.take(case, revision.label, json.loads(ended.stdout.splitlines()[-1]))
+        self.take(case, label, json.loads(out.splitlines()[-1]))
 
     def take(self, case: str, subject: str, found: dict[str, Any]) -> None:
         """Add what one run has found."""
@@ -102,3 +124,17 @@ class Campaign:
         for note in found["notes"]:
             if (text := f"{case}: {note}") not in self.notes:
                 self.notes.append(text)
+
+
+def _run(command: list[str]) -> tuple[int, str, str]:
+    """Its exit code and what it wrote. Where it is not waited for, it is told to end its nodes, and given the time."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            out, errors = process.communicate(timeout=_CASE_WITHIN_S)
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # in a terminal it has had one by itself; it is no worse off for two
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_LEAVE_WITHIN_S)
+            process.kill()
+            raise
+    return process.returncode, out, errors

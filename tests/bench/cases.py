@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import backpressure, fanout, growth, idle, latency, modes, startup, throughput, timeline
+from . import backpressure, fanout, growth, idle, latency, modes, startup, tens, throughput, timeline
+from .peers.listed import peers
 from .place import Place
 
 __all__ = ["CASES", "describe"]
@@ -19,12 +20,14 @@ CASES: dict[str, Callable[[Place], None]] = {
     "security": modes.security,
     "sync": modes.sync,
     "fanout": fanout.fanout,
+    "ten": tens.ten,
     "startup": startup.startup,
     "idle": idle.idle,
     "growth": growth.growth,
     "flood": backpressure.flood,
     "mute": backpressure.mute,
     "chatty": backpressure.chatty,
+    "peers": peers,
 }
 
 

@@ -36,6 +36,8 @@ class Place:
 
     folder: Path
     quick: bool = False
+    peer: str = ""
+    """Whom the case `peers` measures."""
     jobs: int | None = None
     """How many jobs the cases of growth and backpressure use; None is their own default."""
     figures: Figures = field(default_factory=Figures)

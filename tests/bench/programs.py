@@ -97,16 +97,21 @@ def _count(client: Client, prefix: str) -> Any:
     return len(client.list_jobs(id=prefix + "*"))
 
 
-def _flood(client: Client, count: int, prefix: str, hold: bool) -> Any:
+def _has(client: Client, jid: str) -> Any:
+    """Whether the job is in the cache; unlike a count it costs nothing, and can be asked again and again."""
+    return bool(client.get_job(jid))
+
+
+def _flood(client: Client, count: int, prefix: str, pool: str) -> Any:
     """Submit so many jobs as fast as it goes; answers with how many were acknowledged, and in how many seconds."""
     begun_at, acknowledged = time.monotonic(), 0
     for first in range(0, count, CHUNK):
         ids = range(first, min(first + CHUNK, count))
-        acknowledged += len(client.submit_many(true_job(id=f"{prefix}{i:07d}", hold=hold) for i in ids))
+        acknowledged += len(client.submit_many(true_job(id=f"{prefix}{i:07d}", pool=pool) for i in ids))
     return {"acknowledged": acknowledged, "seconds": time.monotonic() - begun_at}
 
 
-_ORDERS: dict[str, Callable[..., Any]] = {"watch": _watch, "know": _know, "count": _count, "flood": _flood}
+_ORDERS: dict[str, Callable[..., Any]] = {"watch": _watch, "know": _know, "count": _count, "has": _has, "flood": _flood}
 
 PROGRAMS: dict[str, dict[str, Any]] = {"cached": {"refresh": 1}, "requests": {"refresh": 0}}
 """Which Client each of them has."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from .campaign import Campaign, Key, Options, Row
 from .goals import goal_of
+from .peers.listed import OURS
 from .revisions import Revision
 
 __all__ = ["as_json", "as_table", "number"]
@@ -71,7 +72,7 @@ def machine() -> dict[str, Any]:
 def as_table(campaign: Campaign, labels: Sequence[str]) -> str:
     """A block a case; a line a figure: the median of each subject with its spread, the goal, and how they compare."""
     cases = dict.fromkeys(key.case for key in campaign.rows)
-    parts = [_block(campaign.rows, case, labels) for case in cases]
+    parts = [_peers(campaign.rows, case) if case == "peers" else _block(campaign.rows, case, labels) for case in cases]
     parts += ["\n".join(f"note: {note}" for note in campaign.notes)] if campaign.notes else []
     parts += ["\n".join(f"FAILED: {failure}" for failure in campaign.failures)] if campaign.failures else []
     return "\n\n".join(parts)
@@ -89,6 +90,30 @@ def _block(rows: dict[Key, Row], case: str, labels: Sequence[str]) -> str:
         if len(subjects) == 2:
             line.append(_ratio(found[0], found[1]))
         lines.append([*line, _judged(case, figure, found[0])])
+    return _columns(lines)
+
+
+def _peers(rows: dict[Key, Row], case: str) -> str:
+    """A line a subject, a column a figure that several have; below it what only one has."""
+    here = {key: row for key, row in rows.items() if key.case == case}
+    subjects = list(dict.fromkeys([OURS, *(key.subject for key in here)]))
+    having: dict[str, list[str]] = {}
+    for key in here:
+        having.setdefault(key.figure, []).append(key.subject)
+    several = [figure for figure, found in having.items() if len(found) > 1 or len(subjects) == 1]
+    several = [figure for figure in several if not figure.endswith("p90")]
+    lines = [[case, *several]]
+    for subject in subjects:
+        found = [here.get(Key(case, figure, subject)) for figure in several]
+        lines.append([f"  {subject}", *(f"{_spread(row)} {row.unit}" if row else "–" for row in found)])
+    goals = [goal_of(case, figure) for figure in several]
+    lines.append(["  goal of meeseeks", *(goal.text if goal else "" for goal in goals)])
+    alone = [key for key in here if key.figure not in several and len(having[key.figure]) == 1]
+    more = [f"  {key.subject}: {key.figure} {_spread(here[key])} {here[key].unit}" for key in alone]
+    return "\n".join([_columns(lines), *more])
+
+
+def _columns(lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 

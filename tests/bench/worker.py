@@ -32,7 +32,7 @@ def main(root: str, options: str) -> None:
         print(json.dumps(_measure(**given)))
 
 
-def _measure(case: str, quick: bool, jobs: int | None) -> dict[str, Any]:
+def _measure(case: str, quick: bool, jobs: int | None, peer: str = "") -> dict[str, Any]:
     for name in [name for name in os.environ if name.startswith("MEESEEKS_")]:
         del os.environ[name]
     from tests.bench.cases import CASES  # which marks the processes of this one in its environment
@@ -42,7 +42,7 @@ def _measure(case: str, quick: bool, jobs: int | None) -> dict[str, Any]:
         os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_STATE_HOME"] = folder  # a mesh key of its own
         work = Path(folder) / "work"
         work.mkdir()
-        place = Place(work, quick, jobs)
+        place = Place(work, quick, peer, jobs)
         CASES[case](place)
     figures = {name: [figure.value, figure.unit] for name, figure in place.figures.found.items()}
     return {"figures": figures, "notes": place.figures.notes, "series": place.figures.series}

@@ -8,7 +8,17 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["NODE_MARK", "SESSION_MARK", "Found", "children_of", "command_of", "is_running", "kill_all", "marked"]
+__all__ = [
+    "NODE_MARK",
+    "SESSION_MARK",
+    "Found",
+    "children_of",
+    "command_of",
+    "having",
+    "is_running",
+    "kill_all",
+    "marked",
+]
 
 SESSION_MARK = "MEESEEKS_TEST_SESSION"
 NODE_MARK = "MEESEEKS_TEST_NODE"
@@ -54,6 +64,13 @@ def marked(node: str | None = None) -> list[Found]:
         if node is None or of == node:
             found.append(Found(pid, of, command_of(pid)))
     return found
+
+
+def having(variable: str, value: str) -> list[int]:
+    """The running processes that have this in their environment."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    item = f"{variable}={value}".encode()
+    return [pid for pid in pids if item in _read(pid, "environ").split(b"\0") and is_running(pid)]
 
 
 def kill_all(found: list[Found]) -> None:
