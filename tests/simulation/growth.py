@@ -58,6 +58,10 @@ class Load:
     """How many changes of each peer a node remembers (`meeseeks.core.peer.TAIL_LENGTH`)."""
 
 
+def _refuse_to_drop(why: str) -> None:
+    raise AssertionError(why)
+
+
 class _Node:
     """A core, its executor, who listens to it, and what comes in with its next turn."""
 
@@ -225,10 +229,10 @@ class Growth:
         if not listeners:
             return
         self.counts.published(self.nodes.index(node), update, len(frame), len(listeners))
-        shared, spent_ns = _timed(partial(codec.decode_update, frame))
+        shared, spent_ns = _timed(partial(codec.decode_update, frame, _refuse_to_drop))
         for listener in listeners:
             if self.load.own_copies:
-                shared = codec.decode_update(frame)
+                shared = codec.decode_update(frame, _refuse_to_drop)
             listener.cpu_ns += spent_ns  # each of them decodes it, and once is enough to know how long that takes
             self._next.append((listener, partial(listener.state.on_update, shared)))
 
