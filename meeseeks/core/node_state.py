@@ -143,8 +143,8 @@ class NodeState:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no task is left at the executor (what a node that is stopping waits for)."""
-        return not self.owner.tasks
+        """Whether no task is left at the executor, and no job to look at (what a node that is stopping waits for)."""
+        return not self.owner.tasks and not self.ledger.dirty
 
     # --- events
 
@@ -266,7 +266,7 @@ class NodeState:
     def _settle(self) -> None:
         """Look at every job that changed, until nothing changes any more, or it is enough for one turn."""
         dirty = self.ledger.dirty
-        while dirty and (self._settled < _SETTLE_MAX or self.owner.stopping):
+        while dirty and self._settled < _SETTLE_MAX:
             self._settled += 1
             jid, _ = dirty.popitem(last=False)
             record = self.table.get(jid)

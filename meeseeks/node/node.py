@@ -331,7 +331,8 @@ class Node:
                 self._poller.register(self._executor.pidfd, sockets.POLLIN)
             return
         has_died = self._executor.pidfd in ready and self._executor.died()
-        events = self._executor.receive()  # asked after: so its last words are among them
+        is_heard = self._executor.line.fileno() in ready
+        events = self._executor.receive() if is_heard or has_died else []  # asked after: its last words are among them
         if events:
             self.state.on_executor(events)
         if has_died:

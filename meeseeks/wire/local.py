@@ -54,6 +54,7 @@ class Line:
         try:
             sent = self._connection.sendmsg([_LENGTH.pack(len(frame)), frame])
         except OSError:  # there is no room; or nobody any more, as `receive` will find out after the last words
+            self._watch(select.EPOLLIN | select.EPOLLOUT)
             return False
         if sent < _LENGTH.size + len(frame):
             self._out = (_LENGTH.pack(len(frame)) + frame)[sent:]
@@ -69,8 +70,8 @@ class Line:
                 self._on_other()
             elif events & ~select.EPOLLOUT:
                 self._read(connection, frames)
-            else:
-                self._flush()
+            elif self._flush():
+                self._watch(select.EPOLLIN)
         return frames
 
     def hang_up(self) -> None:
@@ -115,8 +116,6 @@ class Line:
         except OSError:
             return False
         self._out = self._out[sent:]
-        if not self._out:
-            self._watch(select.EPOLLIN)
         return not self._out
 
     def _read(self, connection: socket.socket, frames: list[bytes]) -> None:

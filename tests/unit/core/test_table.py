@@ -277,12 +277,18 @@ def test_many_held_jobs_are_assigned_in_many_turns_in_their_order() -> None:
     assert max(after - before for before, after in pairwise(counts)) == 1_000
 
 
-def test_a_node_that_stops_looks_at_all_its_jobs_in_one_turn() -> None:
+def test_a_node_that_stops_gives_back_all_that_waits_but_not_in_one_turn() -> None:
     desk = Desk()
     desk.turn(
         lambda: desk.state.requests.submit_many(
-            [{"id": f"j{i}", "pool": "p", "args": ["true"], "hold": True, "node": "a"} for i in range(3_500)]
+            [{"id": f"j{i}", "pool": "p", "args": ["true"], "hold": True} for i in range(3_500)]
         )
     )
+    desk.settle()
+    assert len(desk.state.ledger.loads.on("a")) == 3_500
     desk.turn(desk.state.stop)
-    assert not desk.state.ledger.dirty
+    assert not desk.state.is_idle
+    assert len(desk.state.ledger.loads.on("a")) >= 2_500
+    desk.settle()
+    assert desk.state.is_idle
+    assert not desk.state.ledger.loads.on("a")
