@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,6 +12,7 @@ from typing import Self
 
 from meeseeks import Client
 from tests.support.nodes import NodeProcess, wait_linked
+from tests.support.ports import free_ports
 from tests.support.processes import marked
 from tests.support.wait import wait_until
 
@@ -303,16 +302,4 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _free_ports(count: int) -> list[Ports]:
-    """Ports that are free on all of the loopback network, below those that the kernel gives away by itself."""
-    found: list[int] = []
-    dice = random.Random()  # not of the seed: two runs at once must not meet
-    while len(found) < 2 * count:
-        port = dice.randrange(18_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return [Ports(*found[2 * i : 2 * i + 2]) for i in range(count)]
+    return [Ports(*free_ports(2)) for _ in range(count)]

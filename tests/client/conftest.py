@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import pytest
 from meeseeks import Client
 from meeseeks.wire import codec, sockets
 from meeseeks.wire.messages import ErrorInfo, Reply, Request
+from tests.support import ports
 from tests.support.curve import guard
 from tests.support.nodes import NodeProcess, mesh
 
@@ -81,14 +81,7 @@ def other_stub() -> Iterator[Stub]:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """A port on which nobody listens."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
-
-    return find
+    return ports.free_port
 
 
 class Place:

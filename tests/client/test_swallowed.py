@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from meeseeks import Client, NodeUnreachable, RequestTimeout
 from tests.chaos.proxy import Ports, Proxy, host
 from tests.support.nodes import NodeProcess, mesh
+from tests.support.ports import free_ports
 from tests.support.wait import wait_until
 
 CLIENT, NODE = 0, 1
@@ -30,10 +30,7 @@ class Line(NamedTuple):
 def line(tmp_path: Path) -> Iterator[Line]:
     """A node, and a Client that reaches it through a proxy only."""
     with mesh(tmp_path, 1, **{"pools.p.slots": 4}) as (node,):
-        with socket.socket() as probe:
-            probe.bind(("0.0.0.0", 0))
-            unused = probe.getsockname()[1]
-        with Proxy([Ports(unused, unused + 1), Ports(node.port, node.pub_port)]) as proxy:
+        with Proxy([Ports(*free_ports(2)), Ports(node.port, node.pub_port)]) as proxy:
             with Client(host(CLIENT, NODE), node.port, timeout=0.7) as client:
                 client.nodes()
                 yield Line(node, proxy, client, tmp_path / "marks")

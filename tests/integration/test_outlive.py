@@ -25,6 +25,13 @@ def nodes(tmp_path: Path):
         yield two
 
 
+@pytest.fixture
+def nodes_anywhere(tmp_path: Path):
+    """On ports that the kernel chose, as `listen.port=0` wants it."""
+    with mesh(tmp_path, 2, **{**STORED, "listen.port": 0}) as two:
+        yield two
+
+
 def come_back(node: NodeProcess) -> NodeProcess:
     node.kill()
     return node.restart()
@@ -106,8 +113,8 @@ def test_what_was_answered_is_there_after_a_kill_right_after_the_answer(tmp_path
                 assert len(client.ls()) == _ + 1
 
 
-def test_sighup_replaces_the_program_and_leaves_its_jobs(nodes, tmp_path):
-    a, b = nodes
+def test_sighup_replaces_the_program_and_leaves_its_jobs_and_ports(nodes_anywhere, tmp_path):
+    a, b = nodes_anywhere
     mark = tmp_path / "mark"
     with b.client() as other:
         other.submit(id="j", pool="p", node="a", args=["sh", "-c", f"echo x >> {mark}; sleep 3; echo end"])
@@ -115,6 +122,7 @@ def test_sighup_replaces_the_program_and_leaves_its_jobs(nodes, tmp_path):
         executor = a.executor_pid()
         os.kill(a.pid, signal.SIGHUP)
         wait_until(lambda: a.stderr.count("listens on") == 2, 20, a.report)
+        assert a.stderr.count(f"listens on 127.0.0.1:{a.port} (pub {a.pub_port})") == 2
         assert a.executor_pid() == executor
         info = ended(other, "j")
         assert (info["state"], info["start_count"]) == ("done", 1)

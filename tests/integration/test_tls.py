@@ -20,6 +20,7 @@ from meeseeks.errors import InvalidRequest
 from tests.support.certificates import MAKE_CA, Authority
 from tests.support.curve import show
 from tests.support.nodes import NodeProcess, mesh, wait_linked
+from tests.support.ports import free_port
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.skipif(not MAKE_CA.exists(), reason="tools/ is in a checkout only")
@@ -156,10 +157,7 @@ def test_tls_to_a_plain_node_is_told(place: Place, tmp_path_factory: pytest.Temp
 
 
 def test_where_nobody_listens_no_node_is_reached(place: Place):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with Client("127.0.0.1", port, timeout=1, ssl=place.user_ssl) as client:
+    with Client("127.0.0.1", free_port(), timeout=1, ssl=place.user_ssl) as client:
         with pytest.raises(NodeUnreachable):
             client.nodes()
 

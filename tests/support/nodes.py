@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import meeseeks
 
+from .ports import free_port
 from .processes import NODE_MARK, kill_all, marked
 from .wait import wait_until
 
@@ -27,13 +28,15 @@ Shape = Literal["full", "line", "cycle"]
 
 DEFAULTS: dict[str, object] = {
     "listen.address": "127.0.0.1",
-    "listen.port": 0,
     "state.timeout": 2,
     "state.lost_after": 6,
     "heartbeat": 0.2,
     "pools.p.slots": 2,
 }
-"""What a node of a test is given, unless the test says otherwise: a pool `p`, and times that don't make a test wait."""
+"""What a node of a test is given, unless the test says otherwise: a pool `p`, and times that don't make a test wait.
+
+And ports that it still has when it is started again; with `listen.port=0` it gets some from the kernel, as a user does.
+"""
 
 _READY_S = 20.0  # generous: two cores, and others work on them as well
 _STOP_S = 15.0
@@ -66,6 +69,8 @@ class NodeProcess:
         self.folder = folder / name
         self.mark = uuid.uuid4().hex
         self.config = {**DEFAULTS, "name": name, "state.dir": self.folder / "state", **(config or {})}
+        if "listen.port" not in self.config:
+            self.config.update({"listen.port": free_port(), "listen.pub_port": free_port()})
         self.join = join
         self.address, self.port, self.pub_port = "", 0, 0
         self._process: subprocess.Popen[bytes] | None = None
