@@ -135,7 +135,7 @@ class Loop:
         if self._is_asked:
             return 0
         at = self._executor.next_at()
-        if self._executor.events:  # they could not be sent, or wait for a moment
+        if self._executor.events and self._line.is_connected:  # they could not be sent, or wait for a moment
             again_at = min(monotonic() + _RETRY_S, self._tell_at)
             at = again_at if at is None else min(again_at, at)
         if not self._line.is_connected:
@@ -175,13 +175,13 @@ class Loop:
                 self._is_asked = True
         if not self._line.is_connected:
             self._has_lost_node = True
-            self._dial_at, self._dial_pause = 0.0, _DIAL_S
+            self._dial_pause = _DIAL_S
         return orders
 
     def _tell(self) -> None:
         """What could not be sent is told again with the next turn."""
         events = self._executor.events
-        if self._may_wait(events):
+        if not self._line.is_connected or self._may_wait(events):
             return
         for sent, frame in frames(events):
             if not self._line.send(frame):
@@ -223,12 +223,21 @@ class Loop:
                 log.error("some processes of tasks don't end")
                 break
             time.sleep(0.005)
-        self._tell_at = 0.0
-        self._tell()
+        self._tell_all()
         self._executor.close()
         if self._ends is not None:
             self._ends.keep(list(self._executor.ends))  # our node may have died before it has stored them
         self._line.close(_LINGER_S)
+
+    def _tell_all(self) -> None:
+        """The last words, as fast as the node takes them."""
+        deadline = monotonic() + _LINGER_S
+        while self._executor.events and self._line.is_connected and monotonic() < deadline:
+            self._tell_at = 0.0
+            self._tell()
+            self._line.receive()
+            if self._executor.events:
+                time.sleep(0.005)
 
 
 def _watch(parent: int) -> int:

@@ -39,11 +39,11 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._root = os.fspath(folder)
-        self._spare: list[str] = []
+        self._spare: dict[str, None] = {}
         """Files that nobody needs any more: to rename one costs a third of deleting it and making another."""
         self._open_max = min(_OPEN_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._open: dict[str, int] = {}
-        """Descriptors of the files made last, spare ones too: what is open need not be looked up by its name."""
+        """Descriptors of the files made last: what is open need not be looked up by its name."""
 
     def prepare(self) -> None:
         """Make the folders now, some 15 ms for all, so that no task waits for its own. A full disk may prevent it."""
@@ -87,7 +87,11 @@ class Spool:
     def create(self, key: TaskKey, stream: str) -> int:
         """A file descriptor to capture into, which stays the spool's own. OSError where the disk won't have it."""
         path = self._path(key, stream)
-        fd = self._reuse(self._spare.pop(), path) if self._spare else None
+        self._close(path)
+        if path in self._spare:  # an id that was forgotten, and is used again
+            del self._spare[path]
+            Path(path).unlink(missing_ok=True)
+        fd = self._reuse(self._spare.popitem()[0], path) if self._spare else None
         if fd is None:
             try:
                 fd = os.open(path, _CAPTURE, 0o600)
@@ -101,20 +105,17 @@ class Spool:
         return fd
 
     def _reuse(self, spare: str, path: str) -> int | None:
-        """A spare file under another name, emptied; None where it can't be had, or is not as we made it."""
-        fd = self._open.pop(spare, None)
+        """A spare file under another name, emptied; None where it can't be had, or is not as we made it.
+
+        It is opened anew: its last job may have moved the position in it, or set flags.
+        """
         try:
             os.rename(spare, path)  # noqa: PTH104 - twice a start: a Path costs more than the call
-            if fd is None:
-                fd = os.open(path, _CAPTURE, 0o600)
-            found = os.fstat(fd)
-            if found.st_size:
-                os.ftruncate(fd, 0)
+            fd = os.open(path, _CAPTURE, 0o600)
         except OSError:  # it was deleted meanwhile, or its new folder is missing
-            if fd is not None:
-                os.close(fd)
             Path(spare).unlink(missing_ok=True)
             return None
+        found = os.fstat(fd)
         if (found.st_uid, stat.S_IMODE(found.st_mode), found.st_nlink) == (os.geteuid(), 0o600, 1):
             return fd
         os.close(fd)  # its job ran as another user, or played with it
@@ -130,10 +131,10 @@ class Spool:
         """Give up what one task wrote, of which nothing lives."""
         for stream in STREAMS:
             path = self._path(key, stream)
-            if len(self._spare) < _SPARE_MAX:
-                self._spare.append(path)
-                continue
             self._close(path)
+            if len(self._spare) < _SPARE_MAX:
+                self._spare[path] = None
+                continue
             try:
                 os.unlink(path)  # noqa: PTH108 - twice an exit: a Path costs more than the call
             except FileNotFoundError:
@@ -147,7 +148,6 @@ class Spool:
     def clear(self) -> None:
         """Delete the spare files."""
         for path in self._spare:
-            self._close(path)
             Path(path).unlink(missing_ok=True)
         self._spare.clear()
 

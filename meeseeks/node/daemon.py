@@ -56,7 +56,7 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
         is_told = any(number != signal.SIGHUP for number in stop)
         if is_told or node.refused is None:
             return is_told
-        patience_s = 1.0 + config.heartbeat if node.is_refused_for_good else _JOIN_WITHIN
+        patience_s = 1.0 + config.heartbeat if node.is_refused_for_good else max(_JOIN_WITHIN, 4 * config.heartbeat)
         return monotonic() > began_at + patience_s
 
     def should_leave() -> bool:

@@ -336,6 +336,7 @@ class Node:
         if events:
             self.state.on_executor(events)
         if has_died:
+            self._executor.line.hang_up()  # else it would stay readable until the next one is started
             self._poller.unregister(self._executor.pidfd)
             self._executor_lives = False
             # One that dies as soon as it is started would keep the node busy with starting it.

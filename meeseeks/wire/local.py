@@ -67,7 +67,9 @@ class Line:
         for fd, events in self._epoll.poll(0):
             connection = self._connection
             if connection is None or fd != connection.fileno():
-                self._on_other()
+                newcomer = self._on_other()
+                if newcomer is not None:
+                    self._read(newcomer, frames)  # it may have said all that it will ever say
             elif events & ~select.EPOLLOUT:
                 self._read(connection, frames)
             elif self._flush():
@@ -94,8 +96,9 @@ class Line:
 
     # --- inside
 
-    def _on_other(self) -> None:
-        """Something that is not the connection is readable."""
+    def _on_other(self) -> socket.socket | None:
+        """Something that is not the connection is readable. Returns the connection that came of it."""
+        return None
 
     def _connected(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -177,15 +180,16 @@ class Listener(Line):
         self._listener.close()
         super().close(linger_s)
 
-    def _on_other(self) -> None:
+    def _on_other(self) -> socket.socket | None:
         try:
             connection, _ = self._listener.accept()
         except OSError:  # it has thought better of it
-            return
-        if self._connection is None:
-            self._connected(connection)
-        else:
+            return None
+        if self._connection is not None:
             connection.close()
+            return None
+        self._connected(connection)
+        return connection
 
 
 class Dialer(Line):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from meeseeks.core.effects import Exited
+from meeseeks.core.effects import Exited, SetSlots
 from tests.support.wait import wait_until
 
 
@@ -311,3 +311,27 @@ def test_a_thousand_short_tasks(node):
     wait_until(lambda: len(list(spool.glob("*/*"))) <= 64, describe="a spool with no more than some spare files")
     node.handle.stop()
     assert not list(spool.glob("*/*"))
+
+
+def test_an_id_that_is_forgotten_and_used_again_has_files_of_its_own(node):
+    """Its files of the first time may be spare ones by then, under the very names that it gets the second time."""
+    node.adopted()
+    node.send(SetSlots("p", 1))
+    for day in range(3):
+        key = node.start("nightly", "sh", "-c", f"echo out {day}; echo err {day} >&2")
+        end = node.exited(key)
+        assert (end.stdout_data, end.stderr_data) == (f"out {day}\n".encode(), f"err {day}\n".encode())
+        node.events.clear()
+        node.handle.spool.forget("nightly")
+        node.ack(key)
+
+
+def test_a_job_does_not_feel_what_the_one_before_did_to_its_output(node):
+    """Positions and flags are of an open file, and the files are used again."""
+    node.adopted()
+    node.send(SetSlots("p", 1))
+    spoil = "import fcntl, os\nfor fd in 1, 2: os.write(fd, b'x' * 100); fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)"
+    look = "import fcntl, os\nprint(os.lseek(1, 0, os.SEEK_CUR), fcntl.fcntl(1, fcntl.F_GETFL) & os.O_NONBLOCK)"
+    for number in range(3):
+        node.ack(node.exited(node.script(f"spoil{number}", spoil)).key)
+        assert node.exited(node.script(f"look{number}", look)).stdout_data == b"0 0\n"

@@ -149,3 +149,12 @@ def test_what_is_no_frame_ends_the_connection(tmp_path):
 def test_a_path_that_is_too_long_is_refused(tmp_path):
     with pytest.raises(InvalidRequest, match="too long"):
         Listener(tmp_path / ("x" * 200))
+
+
+def test_what_somebody_said_who_left_before_he_was_let_in_is_heard(tmp_path):
+    listener, dialer = Listener(tmp_path / "line"), Dialer(tmp_path / "line")
+    assert dialer.dial()
+    assert dialer.send(b"last words")
+    dialer.close()
+    assert listener.receive() == [b"last words"]
+    listener.close()
