@@ -23,6 +23,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -185,6 +186,8 @@ class Store:
         ConfigError where there is no room even for that.
         """
         self._seq = seq
+        with suppress(FileNotFoundError):  # opened now: later there may be no file left that this process may open
+            self._log_fd = self._open_log()
         if not self._is_named:
             return
         try:
@@ -273,13 +276,16 @@ class Store:
     def _force(self, now: float) -> bool:
         try:
             if self._log_fd is None:
-                self._log_fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+                self._log_fd = self._open_log()
             os.fdatasync(self._log_fd)
         except OSError as error:
             self._on_failed(error, now)
             return False
         self._owes, self._unsynced_since = False, None
         return True
+
+    def _open_log(self) -> int:
+        return os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
 
     def _commit(self, batch: dict[str, Row | None], seq: int, now: float, *, force: bool) -> bool:
         """One transaction; False, and `trouble`, if it was not to be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -47,6 +48,20 @@ def test_what_was_stored_is_there_again(path, sync):
     third = Store(path, sync)
     assert (third.boot, third.seq) == (2, 1007)  # although it wrote nothing: its numbers are not used again
     third.close()
+
+
+def test_a_store_forces_to_the_disk_although_no_file_can_be_opened_any_more(path):
+    store = Store(path, "acks")
+    store.begin(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        assert store.save_asked([a_job(1)], 1, 0.0)
+        assert store.settle(0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert store.trouble is None
+    store.close()
 
 
 def test_a_file_of_somebody_else_is_refused_and_stays(path):
