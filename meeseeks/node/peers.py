@@ -153,8 +153,17 @@ class Peers:
         if (kind, data) in self._spread:
             return
         self._spread[kind, data] = now + _SPREAD_S
-        for line in self._links.values():
-            self._send(line, kind, data, lambda _reply: None, now + 5.0)
+        for name, line in self._links.items():
+            self._send(line, kind, data, self._complaining(name, kind, data), now + 5.0)
+
+    def _complaining(self, name: str, kind: str, data: str) -> Answer:
+        """Nobody waits for what a peer answers: why it would not is in the log, or nowhere."""
+
+        def answered(reply: Reply) -> None:
+            if reply.error is not None:
+                self._rarely.say((kind, name), f"node {name} refused {kind!r} of {data!r}: {reply.error.message}")
+
+        return answered
 
     # --- sockets
 

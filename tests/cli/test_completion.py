@@ -137,6 +137,16 @@ TYPED = [
 ]
 
 
+def type_all(terminal: Terminal) -> None:
+    """Every line of TYPED, and what words the shell says that it has become; then leave."""
+    for number, (keys, wanted) in enumerate(TYPED):
+        # Ctrl-A and a printf before it: the shell itself says what words the line has become.
+        terminal.type(f"{keys}\x01printf '<%s>' {number} \n".encode())
+        terminal.wait_for("".join(f"<{word}>" for word in [str(number), *wanted.split()]))
+    terminal.type(b"exit\n")
+    terminal.wait_end()
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_tab_in_a_real_shell(shell_environment, shell):
     if shutil.which(shell) is None:
@@ -150,12 +160,7 @@ def test_tab_in_a_real_shell(shell_environment, shell):
         terminal.wait_for("> ")
         terminal.type(ready.encode())
         terminal.wait_for("ready")
-        for number, (keys, wanted) in enumerate(TYPED):
-            # Ctrl-A and a printf before it: the shell itself says what words the line has become.
-            terminal.type(f"{keys}\x01printf '<%s>' {number} \n".encode())
-            terminal.wait_for("".join(f"<{word}>" for word in [str(number), *wanted.split()]))
-        terminal.type(b"exit\n")
-        terminal.wait_end()
+        type_all(terminal)
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish here")
@@ -181,11 +186,7 @@ def test_tab_in_a_real_fish(shell_environment):
     with Terminal(["fish", "--no-config"], env={**shell_environment, "LANG": "C.UTF-8"}, columns=200) as terminal:
         terminal.type(b"mks completion fish | source; echo re''ady\n")
         terminal.wait_for("ready")
-        for number, (keys, wanted) in enumerate(TYPED):
-            terminal.type(f"{keys}\x01printf '<%s>' {number} \n".encode())
-            terminal.wait_for("".join(f"<{word}>" for word in [str(number), *wanted.split()]))
-        terminal.type(b"exit\n")
-        terminal.wait_end()
+        type_all(terminal)
 
 
 def test_the_scripts_are_valid(good):
