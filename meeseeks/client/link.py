@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from meeseeks.errors import AuthenticationFailed, MeeseeksError, NodeUnreachable
-from meeseeks.wire import sockets
+from meeseeks.wire import sockets, transfer
 from meeseeks.wire.keys import Keys
 
 from .credentials import Credentials
@@ -153,20 +153,17 @@ class Link:
 
     def send(self, frame: bytes) -> bool:
         """Send a request; False where it can't be sent now."""
-        return self._dealer is not None and sockets.send_nowait(self._dealer, [frame])
+        return self._dealer is not None and transfer.send_nowait(self._dealer, [frame])
 
     def receive(self) -> bytes | None:
         """The next reply, or None."""
-        frames = sockets.receive_nowait(self._dealer) if self._dealer is not None else None
-        return frames[-1] if frames else None
+        return transfer.receive_reply(self._dealer) if self._dealer is not None else None
 
     def receive_update(self) -> bytes | None:
         """The next broadcast, or None."""
-        frames = sockets.receive_nowait(self._sub) if self._sub is not None else None
-        if not frames:
-            return None
-        self._heard = True
-        return frames[-1]
+        update = transfer.receive_update(self._sub) if self._sub is not None else None
+        self._heard = self._heard or update is not None
+        return update
 
     def follow(self, topic: str, pub_port: int) -> None:
         """Subscribe to a topic of the node that is connected, which publishes on `pub_port`."""

@@ -150,6 +150,8 @@ class ExecutorHandle:
 
     def died(self) -> bool:
         """Whether the executor is gone. Its last events can still be received; then `restart`."""
+        if self.pidfd < 0:
+            return True
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(0))
@@ -157,7 +159,8 @@ class ExecutorHandle:
     def restart(self) -> None:
         """Start another one, which first ends what the dead one left. `pidfd` is a new one; `line` stays.
 
-        Receive the dead one's last events before: from now on none of it is handed out.
+        Receive the dead one's last events before: from now on none of it is handed out. OSError where no process can
+        be started now, for want of memory or files: call it again then.
         """
         self._reap()
         self.line.hang_up()
@@ -186,7 +189,8 @@ class ExecutorHandle:
     def detach(self) -> None:
         """Leave the executor and its tasks to the next handle with this folder (or, without `outlive`, end them)."""
         self.flush()
-        os.close(self.pidfd)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
         if self._process is not None:
             self._process.returncode = 0  # it is not waited for here: it lives on
         self.line.close(_LINGER_S)
@@ -194,14 +198,16 @@ class ExecutorHandle:
     def _receive_until_dead(self, timeout: float) -> list[Event]:
         poller = select.poll()
         poller.register(self.line, select.POLLIN)
-        poller.register(self.pidfd, select.POLLIN)
+        if self.pidfd >= 0:
+            poller.register(self.pidfd, select.POLLIN)
         events: list[Event] = []
         deadline = monotonic() + timeout
         while not self.died() and monotonic() < deadline:
             poller.poll(max(0, int((deadline - monotonic()) * 1000)))
             events += self.receive()
         # Its last words may be in the socket's buffer still.
-        poller.unregister(self.pidfd)
+        if self.pidfd >= 0:
+            poller.unregister(self.pidfd)
         while poller.poll(_POLL_MS):
             events += self.receive()
         return events
@@ -214,16 +220,27 @@ class ExecutorHandle:
         command += ["--outlive", f"--linger={self._linger_s}"] if self._outlive else []
         # Its own session: Ctrl-C at the node's terminal is for the node. Its stdout is our stderr: ours has but one
         # line on stdout, and people parse it.
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
-        return os.pidfd_open(self._process.pid)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()
+            process.wait()
+            raise
+        self._process = process
+        return pidfd
 
     def _signal(self, number: int) -> None:
+        if self.pidfd < 0:
+            return
         try:
             signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             log.info("the executor has ended already")
 
     def _reap(self) -> None:
+        if self.pidfd < 0:
+            return
         if self._process is not None:
             self._process.wait()
             self._process = None
@@ -232,6 +249,7 @@ class ExecutorHandle:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
+        self.pidfd = -1
 
     def _new_path(self) -> Path:
         """A socket file of our own: an executor of an earlier node, that is about to end, must not find it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from meeseeks.errors import MeeseeksError, RequestFailed
 from meeseeks.wire import codec
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Reply
-from meeseeks.wire.sockets import Received
+from meeseeks.wire.transfer import Received
 
 if TYPE_CHECKING:
     from .node import Node
@@ -22,7 +22,7 @@ class Asker:
     """Who sent a request, and how to answer it (once)."""
 
     def __init__(self, received: Received, request_id: int | str | None, kind: str, node: Node) -> None:
-        self._envelope = received.frames[:-1]
+        self._envelope = received.envelope
         self._id = request_id
         self._kind = kind
         self._node = node

@@ -67,7 +67,7 @@ def _ls(node: Node, data: Any, asker: Asker) -> Any:
 
 
 def _nodes(node: Node, data: Any, asker: Asker) -> Any:
-    return node.nodes()
+    return node.state.nodes()
 
 
 def _pools(node: Node, data: Any, asker: Asker) -> Any:

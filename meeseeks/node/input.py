@@ -24,7 +24,7 @@ from .relay import ANSWER_WITHIN, Relay
 
 __all__ = ["InputWriter"]
 
-_HELD_MAX = 16 * 1024 * 1024
+_HELD_MAX = 8 * 1024 * 1024
 """Bytes of all pieces that wait for an answer. Whoever is told to ask again does so: `mks run` within half a second."""
 
 Done = Callable[[InputTaken | Exception], None]

@@ -6,6 +6,7 @@ no locks; nothing in here blocks but the wait.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -23,7 +24,7 @@ from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.record import jobinfo
 from meeseeks.errors import InvalidRequest, MeeseeksError
 from meeseeks.executor.handle import ExecutorHandle
-from meeseeks.wire import codec, sockets
+from meeseeks.wire import codec, sockets, transfer
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Hello, Reply
 
 from .access import Access
@@ -219,7 +220,8 @@ class Node:
         self._durability.tick(now)
         self._known_names.tick()
         self._executor.flush()
-        self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
+        with contextlib.suppress(OSError):  # it is read from a file: there may be none left to open
+            self.state.submitter.loadavg = round(os.getloadavg()[0], 2)
         self.state.info = {"jobs": len(self.state.table), "turn_ms_max": round(1000 * self._turn_s_max, 1)}
 
     def _carry_out(self, effects: Effects, now: float) -> None:
@@ -237,7 +239,7 @@ class Node:
             self._broadcast(update)
         replies, self.replies = self.replies, []
         for envelope, reply in replies:
-            if not sockets.send_nowait(self._router, [*envelope, frame_of(reply, self.name)]):
+            if not transfer.send_nowait(self._router, [*envelope, frame_of(reply, self.name)]):
                 self._rarely.say("gone", "a reply could not be delivered: its asker is gone", level=logging.INFO)
         for link in effects.links:
             self._peers.carry_out(link, now)
@@ -252,7 +254,7 @@ class Node:
                 self._broadcast(half)
             return
         if self._publisher is not None:
-            sockets.send_nowait(self._publisher, [update.topic.encode(), frame])
+            transfer.send_nowait(self._publisher, [update.topic.encode(), frame])
 
     # --- sockets
 
@@ -283,17 +285,13 @@ class Node:
     def _read_requests(self) -> None:
         first, until = len(self.replies), monotonic() + _READ_WITHIN
         self._durability.watch(self.state)
-        while monotonic() < until:
-            received = sockets.receive_request(self._router)
-            if received is None:
-                break
-            if len(received.frames) >= 2:
-                self._on_request(received)
+        while monotonic() < until and (received := transfer.receive_request(self._router)) is not None:
+            self._on_request(received)
         self._durability.save_asked(self.state, self.replies, first)
 
-    def _on_request(self, received: sockets.Received) -> None:
+    def _on_request(self, received: transfer.Received) -> None:
         try:
-            request = codec.decode_request(received.frames[-1])
+            request = codec.decode_request(received.body)
         except codec.BadRequest as error:
             Asker(received, error.id, "", self).answer(error)
             return
@@ -314,7 +312,7 @@ class Node:
 
     def _read_subscriptions(self) -> None:
         assert self._publisher is not None
-        while (frames := sockets.receive_nowait(self._publisher)) is not None:
+        while (frames := transfer.receive_nowait(self._publisher)) is not None:
             wanted, topic = frames[0][:1] == b"\x01", frames[0][1:].decode("ascii", "replace")
             (self._prefixes.add if wanted else self._prefixes.discard)(topic)
             self.state.wanted_topics = {
@@ -326,9 +324,7 @@ class Node:
     def _read_executor(self, ready: dict[Any, int], now: float) -> None:
         if not self._executor_lives:
             if now >= self._executor_at:
-                self._executor.restart()
-                self._executor_lives, self._executor_at = True, now
-                self._poller.register(self._executor.pidfd, sockets.POLLIN)
+                self._start_executor(now)
             return
         has_died = self._executor.pidfd in ready and self._executor.died()
         is_heard = self._executor.line.fileno() in ready
@@ -346,6 +342,16 @@ class Node:
             self._durability.executor_died()
             self.state.on_executor_gone()
 
+    def _start_executor(self, now: float) -> None:
+        try:
+            self._executor.restart()
+        except OSError as error:
+            self._executor_at = now + _EXECUTOR_PAUSE
+            self._rarely.say("executor", f"can't start an executor now: {error.strerror}", level=logging.ERROR)
+        else:
+            self._executor_lives, self._executor_at = True, now
+            self._poller.register(self._executor.pidfd, sockets.POLLIN)
+
     # --- what handlers need
 
     def hello(self) -> Hello:
@@ -359,10 +365,6 @@ class Node:
             pub_port=self.pub_port,
             version=meeseeks.__version__,
         )
-
-    def nodes(self) -> dict[str, Any]:
-        """Every node that is known, this one included."""
-        return self.state.nodes()
 
     def forget(self, name: Any) -> dict[str, Any]:
         """Forget whose name it was, and have all others do the same."""

@@ -15,7 +15,7 @@ from meeseeks.core.effects import Dial, Link, SyncWanted, Unlink
 from meeseeks.core.names import NameTaken
 from meeseeks.core.node_state import NodeState
 from meeseeks.errors import InvalidRequest, MeeseeksError, ProtocolError
-from meeseeks.wire import codec, sockets
+from meeseeks.wire import codec, sockets, transfer
 from meeseeks.wire.messages import ErrorInfo, Hello, Reply, Request, SyncRequest
 
 from .line import Dialer, Line
@@ -184,10 +184,10 @@ class Peers:
 
     def _read_replies(self, line: Line) -> None:
         for _ in range(_DRAIN_MAX):
-            if (frames := sockets.receive_nowait(line.dealer)) is None:
+            if (frame := transfer.receive_reply(line.dealer)) is None:
                 return
             try:
-                reply = codec.decode_reply(frames[-1])
+                reply = codec.decode_reply(frame)
                 waiting = self._answers.pop(reply.id, None) if isinstance(reply.id, int) else None
                 if waiting is not None:
                     waiting[1](reply)
@@ -199,11 +199,11 @@ class Peers:
     def _read_updates(self, line: Line) -> None:
         assert line.subscriber is not None
         for _ in range(_DRAIN_MAX):
-            if (frames := sockets.receive_nowait(line.subscriber)) is None:
+            if (frame := transfer.receive_update(line.subscriber)) is None:
                 return
             try:
                 dropped = self._dropped(line.host)
-                self._state.on_update(codec.decode_update(frames[-1], dropped))
+                self._state.on_update(codec.decode_update(frame, dropped))
             except ProtocolError as error:
                 self._complain(line, "a broadcast", str(error))
             except Exception:  # noqa: BLE001 - as above
@@ -221,7 +221,7 @@ class Peers:
 
     def _send(self, line: Line, kind: str, data: Any, answer: Answer, deadline: float) -> bool:
         number = next(self._number)
-        if not sockets.send_nowait(line.dealer, [codec.encode(Request(id=number, request={kind: data}))]):
+        if not transfer.send_nowait(line.dealer, [codec.encode(Request(id=number, request={kind: data}))]):
             return False
         self._answers[number] = (deadline, answer)
         return True

@@ -13,6 +13,7 @@ folder of authorized keys is what somebody else's key may do: `public = "…"` a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from meeseeks.errors import ConfigError
 
-from . import sockets
+from . import sockets, transfer
 from .keys import Keys, Role
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
 _FILE_MAX = 10_000
 _KEY_LENGTH = 40
 _INTRODUCED_MAX = 10_000
+_NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EIO)
 _ROLES = {"read": Role.READ, "submit": Role.SUBMIT, "admin": Role.ADMIN}
 _MESH_KEY = """\
 # The key of a meeseeks mesh. Whoever has this file is a node of the mesh, and may do everything in it: keep it secret.
@@ -177,11 +179,20 @@ class Keyring:
             del self._introduced[next(iter(self._introduced))]
 
     def refresh(self) -> None:
-        """Look at the folder again."""
-        seen = self._look()
-        if seen != self._seen:
-            self._seen, before, self._roles = seen, self._roles, dict(self._read())
-            self._shut_out |= {public for public in before if public not in self._roles}
+        """Look at the folder again. Where that can't be done now, for want of files or memory, all stays as it is."""
+        try:
+            seen = self._look()
+            if seen == self._seen:
+                return
+            roles = dict(self._read())
+        except OSError as error:
+            if error.errno in _NOT_NOW:
+                return
+            seen, roles = error.errno, {}
+            if seen != self._seen:
+                self._complain(f"nobody is let in by {self._folder}: {error.strerror}")
+        self._seen, before, self._roles = seen, self._roles, roles
+        self._shut_out |= {public for public in before if public not in roles}
 
     def take_shut_out(self) -> set[str]:
         """The public keys that have been taken out of the folder since this was asked last."""
@@ -189,13 +200,13 @@ class Keyring:
         return found
 
     def _look(self) -> object:
-        """What changes when a file of the folder does."""
+        """What changes when a file of the folder does; None if there is no folder."""
         try:
             found = [(".", self._folder.stat())]
             with os.scandir(self._folder) as entries:
                 found += [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            return error.errno
+        except FileNotFoundError:
+            return None
         return sorted((name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_mode) for name, at in found)
 
     def _read(self) -> Iterator[tuple[str, Role]]:
@@ -212,6 +223,8 @@ class Keyring:
             try:
                 yield self._entry(path)
             except (OSError, ConfigError) as error:
+                if isinstance(error, OSError) and error.errno in _NOT_NOW:
+                    raise
                 self._complain(f"nobody is let in by {path}: {error}")
 
     def _entry(self, path: Path) -> tuple[str, Role]:
@@ -237,7 +250,7 @@ class Zap:
 
     def receive(self) -> None:
         """Answer what was asked."""
-        while (frames := sockets.receive_nowait(self.socket)) is not None:
+        while (frames := transfer.receive_nowait(self.socket)) is not None:
             # [who asks, blank, version, request id, domain, address, routing id, mechanism, credentials…]
             if len(frames) < 9 or frames[2] != b"1.0":
                 continue
@@ -248,7 +261,7 @@ class Zap:
             if not known:
                 self._refused(frames[5].decode(errors="replace"), public)
             words = [b"200", b"OK", public.encode()] if known else [b"400", b"unknown key", b""]
-            sockets.send_nowait(self.socket, [frames[0], b"", b"1.0", frames[3], *words, b""])
+            transfer.send_nowait(self.socket, [frames[0], b"", b"1.0", frames[3], *words, b""])
 
     def close(self) -> None:
         """Let nobody in any more."""

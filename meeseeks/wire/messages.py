@@ -1,6 +1,7 @@
 """All messages of the protocol, and its version. Nothing else builds or picks apart a frame.
 
-Sockets of a node and what travels on them (every payload is one MessagePack map or list):
+Sockets of a node and what travels on them (every payload is one MessagePack map or list, cut into as many frames as
+MAX_FRAME_BYTES asks for):
 
     ROUTER ◀─▶ DEALER   [Request] → [Reply]     of clients, and of peers (hello, sync; output,
                                                 follow and input, which they pass on)
@@ -40,6 +41,7 @@ from meeseeks.core.effects import ALL, OWN, Snapshot, TaskKey, Update
 
 __all__ = [
     "ALL",
+    "MAX_FRAME_BYTES",
     "MAX_INPUT_BYTES",
     "MAX_MESSAGE_BYTES",
     "OWN",
@@ -70,8 +72,10 @@ __all__ = [
 
 PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""A larger frame closes the connection that sent it."""
-MAX_INPUT_BYTES = 1024 * 1024
+"""A larger message is refused before it is sent."""
+MAX_FRAME_BYTES = 16 * 1024
+"""A larger frame closes the connection that sent it; a larger message is sent in several frames (see `transfer`)."""
+MAX_INPUT_BYTES = 256 * 1024
 """Bytes of stdin in one request."""
 SYNC_BATCH = 2000
 """How many records one Snapshot has at most."""

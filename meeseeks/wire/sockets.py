@@ -1,7 +1,8 @@
-"""Every ZeroMQ socket of meeseeks is made here, with its options and the reason for each. The only importer of zmq.
+"""Every ZeroMQ socket of meeseeks is made here, with its options and the reason for each. zmq is imported here and in
+`transfer` only.
 
 One thread owns a socket (pyzmq: contexts are thread-safe, sockets are not); one context a process. No `zmq` exception
-leaves this module but as an error of ours; sends and receives here never block.
+leaves these two but as an error of ours.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import zmq
 from meeseeks.errors import InvalidRequest, RequestFailed
 
 from .keys import Keys
-from .messages import MAX_MESSAGE_BYTES
-from .origin import host_of, ip_version
+from .messages import MAX_FRAME_BYTES
+from .origin import ip_version
+from .transfer import Socket, receive_nowait
 
 __all__ = [
     "POLLIN",
     "ConnectionEvent",
     "Poller",
-    "Received",
     "Socket",
     "bind",
     "bind_ipc",
@@ -38,10 +39,7 @@ __all__ = [
     "pair",
     "public_of",
     "publisher",
-    "receive_nowait",
-    "receive_request",
     "router",
-    "send_nowait",
     "subscribe",
     "subscriber",
     "terminate",
@@ -51,7 +49,6 @@ __all__ = [
     "zap_listener",
 ]
 
-Socket = zmq.Socket[bytes]
 Poller = zmq.Poller
 POLLIN: int = zmq.POLLIN
 
@@ -59,19 +56,13 @@ _IPC_PATH_MAX = 107  # sun_path of Linux, less its final zero byte
 HIGH_WATER_MARK = 100_000
 """Messages queued for one peer before they are dropped. Drops are noticed by seq, and repaired by a sync."""
 _PUBLISHED_MAX = 10_000  # the same for one subscriber of broadcasts: one that never reads costs no more than these
+_REQUESTS_MAX = 64  # of one connection that a node has not read yet: its senders wait, and not in the node's memory
 _TOPIC_MAX = 4096  # what a subscriber may send: nobody has to be known for it to be held until it is whole
+_CURVE_BYTES = 64  # what encryption adds to a frame is less than these
 _MAX_SOCKETS = 16_384
 ZAP_DOMAIN = b"meeseeks"
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # where libzmq asks whom to let in: RFC 27
 _STOP_AFTER_REFUSAL = 0x2  # ZMQ_RECONNECT_STOP_HANDSHAKE_FAILED
-
-
-class Received(NamedTuple):
-    """A message of a ROUTER: its frames, the host that it came from, and the public key of its sender ('': none)."""
-
-    frames: list[bytes]
-    host: str
-    user: str
 
 
 class ConnectionEvent(NamedTuple):
@@ -142,6 +133,7 @@ def router(keys: Keys | None = None) -> Socket:
     """The request socket of a node. Without keys anybody may connect."""
     socket = _socket(zmq.ROUTER)
     _guard(socket, keys)
+    socket.setsockopt(zmq.RCVHWM, _REQUESTS_MAX)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else a reply to somebody who left vanishes without a trace
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects keeps its place instead of being mute
     return socket
@@ -223,47 +215,6 @@ def pair(name: str, *, listen: bool) -> Socket:
     return socket
 
 
-def send_nowait(socket: Socket, frames: list[bytes]) -> bool:
-    """Send, or False where it would have to wait (no connection, or too much on its way) or the receiver is gone."""
-    try:
-        socket.send_multipart(frames, zmq.NOBLOCK, copy=True)
-    except zmq.ZMQError as error:
-        if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
-            raise
-        return False
-    return True
-
-
-def receive_nowait(socket: Socket) -> list[bytes] | None:
-    """The next message as its frames, or None (so too once the socket was closed, perhaps by the last message)."""
-    if socket.closed:
-        return None
-    try:
-        return socket.recv_multipart(zmq.NOBLOCK)
-    except zmq.Again:
-        return None
-
-
-def receive_request(socket: Socket) -> Received | None:
-    """The next message of a ROUTER, and whom it is from."""
-    try:
-        frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
-    except zmq.Again:
-        return None
-    last = frames[-1]
-    host = _property(last, "Peer-Address")
-    if host.startswith("localhost:"):  # so libzmq says where the connection is ipc: TLS is in front of it
-        host = host_of(last.get(zmq.SRCFD))
-    return Received([frame.bytes for frame in frames], host, _property(last, "User-Id"))
-
-
-def _property(frame: zmq.Frame, name: str) -> str:
-    try:
-        return str(frame.get(name))
-    except zmq.ZMQError:
-        return ""  # the connection has none
-
-
 def monitor(socket: Socket) -> Socket:
     """A socket that tells what becomes of `socket`'s connection: read it with `monitor_event`.
 
@@ -336,7 +287,7 @@ def _socket(kind: int) -> Socket:
     socket.setsockopt(zmq.LINGER, 0)  # the default is to wait for ever at exit
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + _CURVE_BYTES)
     socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)  # the default leaves a mute stranger 30 s
     # A cable that was pulled sends no FIN: find out in seconds, not in half an hour.
     socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)

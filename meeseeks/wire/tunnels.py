@@ -225,7 +225,7 @@ class Terminator:
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def _connect_inner(self, host: str) -> Streams:
-        """Our end has a name that says from where the connection comes: `sockets.receive_request` reads it."""
+        """Our end has a name that says from where the connection comes: `transfer.receive_request` reads it."""
         inner = socket.socket(socket.AF_UNIX)
         try:
             inner.setblocking(False)

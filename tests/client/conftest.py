@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from meeseeks import Client
-from meeseeks.wire import codec, sockets
+from meeseeks.wire import codec, sockets, transfer
 from meeseeks.wire.messages import ErrorInfo, Reply, Request
 from tests.support import ports
 from tests.support.curve import guard
@@ -45,8 +45,8 @@ class Stub:
     def receive(self, timeout: float = 10.0) -> tuple[bytes, Request]:
         assert self._socket is not None
         assert self._socket.poll(int(timeout * 1000)), f"no request came within {timeout:g} s"
-        peer, frame = self._socket.recv_multipart()
-        return peer, codec.decode_request(frame)
+        peer, *frames = self._socket.recv_multipart()
+        return peer, codec.decode_request(b"".join(frames))
 
     def is_quiet(self, timeout: float) -> bool:
         assert self._socket is not None
@@ -61,7 +61,7 @@ class Stub:
 
     def reply(self, peer: bytes, reply: Reply) -> None:
         assert self._socket is not None
-        assert sockets.send_nowait(self._socket, [peer, codec.encode(reply)])
+        assert transfer.send_nowait(self._socket, [peer, codec.encode(reply)])
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from meeseeks import Client
 from meeseeks.client.watchers import UNKNOWN_FOR
 from meeseeks.core.effects import Beat, Snapshot, Update
 from meeseeks.core.record import Record, Spec, Status
-from meeseeks.wire import codec, sockets
+from meeseeks.wire import codec, sockets, transfer
 from tests.support.curve import guard
 from tests.support.wait import wait_until
 
@@ -35,7 +35,7 @@ class Publisher:
         update = Update(
             node="stub", incarnation=self.incarnation, topic="all", prev=prev, seq=seq, records=list(records)
         )
-        sockets.send_nowait(self.socket, [b"all", codec.encode(update)])
+        transfer.send_nowait(self.socket, [b"all", codec.encode(update)])
 
     def wait_subscribed(self) -> None:
         assert self.socket.poll(10_000)

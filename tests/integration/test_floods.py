@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,8 @@ from meeseeks.errors import RequestFailed
 from meeseeks.wire import codec
 from meeseeks.wire.messages import Request
 from tests.support.curve import identity, show
-from tests.support.fuzz import Fuzzer
+from tests.support.frames import send_cut
+from tests.support.fuzz import Fuzzer, rss_mb
 from tests.support.nodes import NodeProcess, mesh
 from tests.support.wait import wait_until
 
@@ -62,29 +62,29 @@ def test_questions_that_wait_are_counted_and_their_end_is_one_line_in_the_log(no
 
 
 def test_input_that_nobody_takes_is_refused_before_it_fills_the_memory(node: NodeProcess):
-    data, pieces = b"x" * 2**20, 200
+    data, pieces, held = b"x" * 2**18, 800, 32
     with node.client() as client, closing(zmq.Context.instance().socket(zmq.DEALER)) as asks:
         client.submit(id="fed", pool="p", args=["sh", "-c", "cat | wc -c"], stdin="-")
         run = wait_until(lambda: client.request({"follow": {"id": "fed"}})["follow"].get("run"), 20)
         asks.linger = asks.sndhwm = asks.rcvhwm = 0
         show(asks)
         asks.connect(f"tcp://{node.address}:{node.port}")
-        before, executor = memory_mb(node), node.executor_pid()
+        before, executor = rss_mb(node), node.executor_pid()
         os.kill(executor, signal.SIGSTOP)  # it takes nothing
         try:
             for number in range(pieces):
                 piece = {"id": "fed", "run": run, "offset": number * len(data), "data": data}
-                asks.send(codec.encode(Request(id=number, request={"input": piece})))
-            for _ in range(pieces - 16):
+                send_cut(asks, codec.encode(Request(id=number, request={"input": piece})))
+            for _ in range(pieces - held):
                 assert asks.poll(20_000), "none was refused"
                 error = codec.decode_reply(asks.recv()).error
                 assert error is not None
                 assert "ask again later" in error.message
-            assert memory_mb(node) - before < 50
+            assert rss_mb(node) - before < 50
             assert client.ls(id="fed") == ["fed"]
         finally:
             os.kill(executor, signal.SIGCONT)
-        for _ in range(16):
+        for _ in range(held):
             assert asks.poll(20_000)
             asks.recv()
         last = {"id": "fed", "run": run, "offset": 0, "data": b"", "eof": True}
@@ -92,12 +92,7 @@ def test_input_that_nobody_takes_is_refused_before_it_fills_the_memory(node: Nod
         client.request({"input": last})
         assert client.wait_for("fed", 20)["fed"]["state"] == "done"
         assert int(base64.b64decode(client.query("fed")["stdout_data"])) == last["offset"]
-        wait_until(lambda: memory_mb(node) - before < 20, 20, lambda: f"{memory_mb(node) - before:.0f} MB more")
-
-
-def memory_mb(node: NodeProcess) -> float:
-    status = Path(f"/proc/{node.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        wait_until(lambda: rss_mb(node) - before < 20, 20, lambda: f"{rss_mb(node) - before:.0f} MB more")
 
 
 def test_output_that_cannot_be_read_does_not_end_the_node(node: NodeProcess):

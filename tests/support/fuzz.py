@@ -19,16 +19,18 @@ import zmq
 
 from meeseeks.wire.messages import REQUEST_TYPES
 from tests.support.curve import guard, identity, mesh_key, show
+from tests.support.frames import send_cut
 from tests.support.nodes import NodeProcess
 
-__all__ = ["Fuzzer", "bad_beat", "bad_frame", "bad_record", "bad_value"]
+__all__ = ["GREETING", "Fuzzer", "bad_beat", "bad_frame", "bad_record", "bad_value", "large_frame", "rss_mb"]
 
 ANSWER_S = 5.0
 GROWTH_MAX_MB = 50.0
 _RAW_OPEN = 50
 """Connections that are left open at once, mute and half-open."""
+GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\1" + b"CURVE".ljust(20, b"\0") + bytes(32)
+"""What a connection of ZMTP 3.1 begins with."""
 
-_GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\1"
 _KEYS = ("id", "pool", "args", "node", "state", "tags", "since", "incarnation", "origin", "stream", "offset", "config")
 
 
@@ -112,6 +114,17 @@ def bad_beat(random: random.Random) -> dict[str, Any]:
     return beat
 
 
+def large_frame(size: int, sent: int) -> bytes:
+    """The beginning of a command of `size` bytes: more of it than that is more than it said."""
+    return b"\x06" + struct.pack(">Q", size) + bytes(sent)
+
+
+def rss_mb(node: NodeProcess) -> float:
+    """The memory of a node's own process."""
+    status = Path(f"/proc/{node.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
 class Fuzzer:
     """Attacks one node, and asks it from time to time whether it is well. AssertionError says that it is not."""
 
@@ -121,7 +134,7 @@ class Fuzzer:
         self._seed = seed
         self._random = random.Random(seed)
         self._open: list[socket.socket] = []
-        self._first_rss = self.rss_mb()
+        self._first_rss = rss_mb(self.node)
         context = zmq.Context.instance()
         self._asks, self._subscribes = self._connected(zmq.DEALER, node.port), self._connected(zmq.XSUB, node.pub_port)
         self._router, self._pub = guard(context.socket(zmq.ROUTER)), guard(context.socket(zmq.XPUB))
@@ -141,11 +154,6 @@ class Fuzzer:
         for one in (self._asks, self._subscribes, self._router, self._pub, *self._open):
             one.close()
 
-    def rss_mb(self) -> float:
-        """The node's memory."""
-        status = Path(f"/proc/{self.node.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
     def run(self, count: int, every: int = 500) -> None:
         """Send so many messages; the node must answer a member now and then, live, and not grow."""
         kinds = [self._raw, self._request, self._request, self._request, self._subscription, self._broadcast]
@@ -164,7 +172,7 @@ class Fuzzer:
         assert self.node.running, f"the node died {where}\n{self.node.report()}"
         with self.node.client(timeout=ANSWER_S) as client:
             assert isinstance(client.ls(state="none"), list), where
-        growth = self.rss_mb() - self._first_rss
+        growth = rss_mb(self.node) - self._first_rss
         assert growth < GROWTH_MAX_MB, f"the node grew by {growth:.0f} MB {where}"
 
     # --- before anybody is let in
@@ -186,7 +194,7 @@ class Fuzzer:
     def _bytes(self) -> list[bytes]:
         rng = self._random
         mechanism = rng.choice([b"CURVE", b"NULL", b"PLAIN", b"GSSAPI", rng.randbytes(20)])
-        greeting = (_GREETING[:11] + bytes([rng.randrange(4)]) + mechanism.ljust(20, b"\0") + b"\0" * 32)[:64]
+        greeting = (GREETING[:11] + bytes([rng.randrange(4)]) + mechanism.ljust(20, b"\0") + b"\0" * 32)[:64]
         hello = b"\x05HELLO" + bytes([1, 0]) + rng.randbytes(192)
         command = rng.choice(
             [
@@ -194,6 +202,7 @@ class Fuzzer:
                 b"\x04" + bytes([rng.randrange(256)]) + rng.randbytes(rng.randrange(300)),
                 b"\x06" + struct.pack(">Q", rng.choice([2**63 - 1, 2**64 - 1, 64 * 2**20, 10**6])) + rng.randbytes(64),
                 b"\x01\x05READY" + rng.randbytes(20),
+                large_frame(rng.choice([4000, 4096, 64 * 2**20]), rng.choice([3999, 10_000, 2**20])),
             ]
         )
         return rng.choice(
@@ -220,7 +229,9 @@ class Fuzzer:
         if rng.random() < 0.5:
             frame = bad_frame(rng, frame)
         extra = [rng.randbytes(rng.randrange(20)) for _ in range(rng.choice([0, 0, 0, 1, 5]))]
-        self._asks.send_multipart([*extra, frame])
+        if rng.random() < 0.01:
+            self._asks.send(rng.randbytes(rng.randrange(4200, 100_000)))  # ends the connection; the next one is made
+        send_cut(self._asks, frame, *extra)
         while self._asks.poll(0):
             self._asks.recv_multipart()
 
@@ -242,13 +253,12 @@ class Fuzzer:
         frame = msgpack.packb(update, unicode_errors="surrogatepass")
         if rng.random() < 0.1:
             frame = bad_frame(rng, frame)
-        with contextlib.suppress(zmq.Again):
-            self._pub.send_multipart([rng.choice([b"own", b"all"]), frame], zmq.NOBLOCK)
+        send_cut(self._pub, frame, rng.choice([b"own", b"all"]))
         while self._router.poll(0):
-            *envelope, _asked = self._router.recv_multipart()
+            envelope = self._router.recv_multipart()[:1]
             reply = {"v": 1, "id": rng.randrange(100), "response": {rng.choice(["sync", "hello"]): bad_value(rng)}}
             answer = msgpack.packb(reply, unicode_errors="surrogatepass")
-            self._router.send_multipart([*envelope, bad_frame(rng, answer) if rng.random() < 0.5 else answer])
+            send_cut(self._router, bad_frame(rng, answer) if rng.random() < 0.5 else answer, *envelope)
 
     def _meet(self) -> None:
         """Become a peer: the node links to us, and hears our broadcasts."""

@@ -23,7 +23,7 @@ from meeseeks.errors import ProtocolError
 from meeseeks.wire import codec
 from meeseeks.wire.messages import Hello, OutputWanted, SyncRequest
 from tests.support.curve import show
-from tests.support.fuzz import Fuzzer, bad_frame, bad_record, bad_value
+from tests.support.fuzz import GREETING, Fuzzer, bad_frame, bad_record, bad_value, large_frame, rss_mb
 from tests.support.nodes import NodeProcess, mesh
 from tests.support.wait import wait_until
 
@@ -78,6 +78,7 @@ def test_a_live_node_takes_it(node: NodeProcess, seed: int):
 
 def test_two_thousand_who_say_nothing_and_one_who_never_reads(node: NodeProcess):
     mute: list[socket.socket] = []
+    before = rss_mb(node)
     deaf = zmq.Context.instance().socket(zmq.SUB)
     deaf.linger, deaf.rcvhwm = 0, 1
     show(deaf)
@@ -87,7 +88,11 @@ def test_two_thousand_who_say_nothing_and_one_who_never_reads(node: NodeProcess)
         for i in range(2000):
             mute.append(socket.create_connection((node.address, node.port if i % 2 else node.pub_port), 10))
             if i % 4 == 0:
-                mute[-1].sendall(b"\xff\0\0\0\0\0\0\0\1\x7f")  # half a greeting
+                mute[-1].sendall(GREETING[:10])
+            elif i % 4 < 3:  # a frame is held until its last byte has come
+                size = 16 * 1024 if i % 2 else 4096
+                mute[-1].sendall(GREETING + large_frame(size, size - 1))
+        assert rss_mb(node) - before < 50
         with node.client() as client:
             specs = [{"pool": "p", "args": ["true"], "id": f"j{i}", "hold": True} for i in range(3000)]
             client.submit_many(specs)
@@ -98,6 +103,27 @@ def test_two_thousand_who_say_nothing_and_one_who_never_reads(node: NodeProcess)
     finally:
         deaf.close()
         for one in mute:
+            one.close()
+
+
+@pytest.mark.parametrize("size", [4 * 2**20, 64 * 2**20])
+def test_large_frames_of_strangers_are_not_held(node: NodeProcess, size: int):
+    before = rss_mb(node)
+    strangers = [socket.create_connection((node.address, node.port), 10) for _ in range(16)]
+    try:
+        for one in strangers:
+            with contextlib.suppress(ConnectionError):
+                one.sendall(GREETING + large_frame(size, size - 1))
+        for one in strangers:
+            one.settimeout(10)
+            with contextlib.suppress(ConnectionError):
+                while one.recv(4096):  # its own greeting, then the end
+                    pass
+        assert rss_mb(node) - before < 20
+        with node.client() as client:
+            assert client.ls() == []
+    finally:
+        for one in strangers:
             one.close()
 
 

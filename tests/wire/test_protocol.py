@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -10,6 +12,7 @@ import pytest
 import zmq
 
 from tests.support.curve import identity, show
+from tests.support.frames import receive_whole, send_cut
 from tests.support.nodes import NodeProcess, mesh
 
 
@@ -17,17 +20,17 @@ class Raw:
     """A DEALER that sends what it is told, byte by byte."""
 
     def __init__(self, node: NodeProcess) -> None:
-        self._socket = zmq.Context.instance().socket(zmq.DEALER)
-        self._socket.linger = 0
-        show(self._socket)
-        self._socket.connect(f"tcp://{node.address}:{node.port}")
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.linger = 0
+        show(self.socket)
+        self.socket.connect(f"tcp://{node.address}:{node.port}")
 
     def send(self, message: Any) -> None:
-        self._socket.send(message if isinstance(message, bytes) else msgpack.packb(message))
+        send_cut(self.socket, message if isinstance(message, bytes) else msgpack.packb(message))
 
     def reply(self) -> dict[str, Any]:
-        assert self._socket.poll(10_000), "no reply within 10 s"
-        answer = msgpack.unpackb(self._socket.recv())
+        assert self.socket.poll(10_000), "no reply within 10 s"
+        answer = msgpack.unpackb(receive_whole(self.socket))
         assert isinstance(answer, dict)
         return answer
 
@@ -36,7 +39,7 @@ class Raw:
         return self.reply()
 
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +100,34 @@ def test_a_wrong_request_gets_an_error_that_names_it(
     assert raw.ask({"v": 1, "id": 100, "request": {"ls": {}}})["response"] == {"ls": []}
 
 
-def test_a_message_over_the_limit_closes_the_connection_and_nothing_else(raw: Raw, node: NodeProcess) -> None:
-    raw.send(b"x" * (65 * 1024 * 1024))
-    other = Raw(node)
-    try:
+@pytest.mark.parametrize("size", [16 * 1024 + 100, 65 * 1024 * 1024])
+def test_a_frame_over_the_limit_closes_the_connection_and_nothing_else(raw: Raw, node: NodeProcess, size: int) -> None:
+    with closing(raw.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)) as events, closing(Raw(node)) as other:
+        raw.socket.send(b"x" * size)
+        assert events.poll(10_000), "the connection has not ended"
+        raw.socket.disable_monitor()
         assert other.ask({"v": 1, "id": 1, "request": {"ls": {}}})["response"] == {"ls": []}
-    finally:
-        other.close()
 
 
-def test_more_frames_than_one_are_an_envelope_that_comes_back(node: NodeProcess) -> None:
+def test_a_message_has_as_many_frames_as_it_needs(tmp_path: Path) -> None:
+    with mesh(tmp_path, 1) as (node,), closing(Raw(node)) as raw:
+        for count in (1, 15, 16, 17, 900):
+            job = {"id": f"j{count}", "pool": "p", "args": ["y" * 1000] * count, "hold": True}
+            raw.ask({"v": 1, "id": 1, "request": {"submit": job}})
+            found = raw.ask({"v": 1, "id": 2, "request": {"query": job["id"]}})["response"]["query"]
+            assert found["args"] == job["args"]
+
+
+def test_what_comes_before_an_empty_frame_is_an_envelope_that_comes_back(node: NodeProcess) -> None:
     socket = zmq.Context.instance().socket(zmq.REQ)
     socket.linger = 0
     show(socket)
     socket.connect(f"tcp://{node.address}:{node.port}")
     try:
-        socket.send(msgpack.packb({"v": 1, "id": 1, "request": {"pools": {}}}))
-        assert socket.poll(10_000)
-        assert msgpack.unpackb(socket.recv())["response"] == {"pools": {"p": {node.name: 2}}}
+        for count in (1, 1000):
+            send_cut(socket, msgpack.packb({"v": 1, "id": 1, "request": {"query": ["x" * 100] * count}}))
+            assert socket.poll(10_000)
+            assert msgpack.unpackb(receive_whole(socket))["response"] == {"query": {}}
     finally:
         socket.close()
 
