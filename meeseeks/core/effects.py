@@ -86,7 +86,7 @@ class Beat(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     tails: dict[str, tuple[str, int]] = {}
     """How far this node has followed each node that is silent now, as (incarnation, seq): who has less asks for it."""
     leaving: bool = False
-    info: dict[str, float] = {}
+    info: dict[str, int | float] = {}
     """Figures of the daemon itself, for people: loop time, memory, number of jobs."""
 
 

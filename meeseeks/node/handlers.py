@@ -67,7 +67,10 @@ def _ls(node: Node, data: Any, asker: Asker) -> Any:
 
 
 def _nodes(node: Node, data: Any, asker: Asker) -> Any:
-    return node.state.nodes()
+    found = node.state.nodes()
+    # A node that advertises no address does not know by which it is seen, but it knows where it listens.
+    found[node.name]["address"] = found[node.name]["address"] or node.config.listen.address
+    return found
 
 
 def _pools(node: Node, data: Any, asker: Asker) -> Any:

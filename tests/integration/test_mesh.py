@@ -58,6 +58,17 @@ def test_join_one_address_and_be_linked_to_all(mesh_of: MeshOf) -> None:
     assert all(status["port"] for status in seen.values())
 
 
+def test_every_node_is_shown_with_an_address_that_reaches_it_and_its_figures(mesh_of: MeshOf) -> None:
+    nodes = mesh_of(2)
+    for node in nodes:
+        with node.client() as client:
+            found = client.nodes()
+        for other in nodes:
+            shown = found[other.name]
+            assert (shown["address"], shown["port"]) == (other.address, other.port)
+            assert isinstance(shown["info"]["jobs"], int)
+
+
 def test_output_is_fetched_along_a_line(mesh_of: MeshOf) -> None:
     a, _, _, d = mesh_of(4, shape="line")
     with a.client() as client:
