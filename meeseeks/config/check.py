@@ -36,8 +36,8 @@ _IDLE_KEYS: dict[str, dict[str, str]] = {
         "poll": "the node acts at once on what changes",
         "update": "the node acts at once on what changes",
         "expire_active_jobs": "a job is judged when its node is lost, never by its age",
-        "file": "jobs are kept in memory in this version",
-        "checkpoint": "jobs are kept in memory in this version",
+        "file": "jobs are stored in the folder state.dir",
+        "checkpoint": "each change is stored at once",
     },
     "nodes": dict.fromkeys(("refresh", "poll", "timeout"), "peers push their changes; state.timeout judges silence"),
     "pools": dict.fromkeys(("refresh", "update"), "a pool acts at once on what changes"),
@@ -55,6 +55,7 @@ _REFUSED_KEYS: dict[str, dict[str, str]] = {
 """Keys that must not be passed over, since whoever writes them relies on them."""
 
 _OLD_NAMES = {"pools": {"max_runtime": "runtime"}}
+_SHOWN_MAX = 64  # of a key in an error
 _NAME = re.compile(r"(?!__)[^\s*/@]{1,255}")
 
 
@@ -79,7 +80,8 @@ class Check:
     def error(self, path: KeyPath, what: str) -> ConfigError:
         """A ConfigError for a key: where it stood, its name, and what is wrong with it."""
         origin = self.tree.origin(path)
-        return ConfigError(f"{origin + ': ' if origin else ''}{'.'.join(path)} {what}")
+        named = ".".join(part if part.isprintable() and len(part) <= _SHOWN_MAX else shown(part) for part in path)
+        return ConfigError(f"{origin + ': ' if origin else ''}{named} {what}")
 
     def name(self, path: KeyPath, name: Any) -> None:
         """Refuse what is no name of a node or a pool."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from meeseeks import config
@@ -61,6 +61,8 @@ def test_what_is_valid_is_shown_and_taken_back_as_it_was(tmp_path, values):
 
 
 @settings(max_examples=300)
+@example({"pools": {"\n": {}}})
+@example({"nodes": {"x" * 1000: {"port": "y"}}})
 @given(_nested | any_values)
 def test_a_push_is_taken_or_refused_with_one_sentence(patch):
     try:
