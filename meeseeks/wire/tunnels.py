@@ -148,7 +148,7 @@ class Forwarder:
 
     def _on_silent_end(self, error: OSError | None) -> None:
         # With TLS 1.3 our certificate is judged only after our side of the handshake is over.
-        refusal = "it closed the connection at once: does it accept our certificate?"
+        refusal = "it closed the connection at once: does it accept our certificate? its log says why it does not"
         self._failed(failure_of(error) if isinstance(error, ssl.SSLError) else Failure(reached=True, why=refusal))
 
     def _on_first(self) -> None:
@@ -193,6 +193,8 @@ class Terminator:
         with outer:
             try:
                 host = str(outer.getpeername()[0])
+                if not await _says_something(outer):
+                    return  # it only looked whether somebody is here, as `mks` does
                 far = await self._secure(outer)
             except OSError as error:
                 # One who does not accept our certificate just leaves.
@@ -235,6 +237,21 @@ class Terminator:
         except BaseException:
             inner.close()
             raise
+
+
+async def _says_something(connection: socket.socket) -> bool:
+    """Whether anything comes before the end. TimeoutError if neither does."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(connection, readable.set)
+    try:
+        await asyncio.wait_for(readable.wait(), _HANDSHAKE_S)
+    finally:
+        loop.remove_reader(connection)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) != b""
+    except ConnectionError:
+        return False
 
 
 def _listener(host: str, port: int) -> socket.socket:

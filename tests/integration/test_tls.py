@@ -17,6 +17,7 @@ import zmq
 
 from meeseeks import AuthenticationFailed, Client, NodeUnreachable
 from meeseeks.errors import InvalidRequest
+from tests.cli.conftest import call
 from tests.support.certificates import MAKE_CA, Authority
 from tests.support.curve import show
 from tests.support.nodes import NodeProcess, mesh, wait_linked
@@ -108,8 +109,31 @@ def test_no_certificate_is_not_let_in(place: Place):
     refused(place.client(cert=None, key=None), "does it accept our certificate?")
 
 
-def test_an_expired_certificate_is_not_let_in(place: Place):
-    refused(place.client(**place.ca.issue("late", days=-1)), "does it accept our certificate?")
+@pytest.fixture
+def another(place: Place, tmp_path: Path) -> Iterator[NodeProcess]:
+    """A node in whose log nothing is, so that the next line is not left out because of one before."""
+    with mesh(tmp_path, 1, client={"ssl": place.user_ssl}, **dotted("listen.ssl", place.node_ssl)) as (node,):
+        yield node
+
+
+def test_an_expired_certificate_is_not_let_in_and_the_log_says_why(place: Place, another: NodeProcess):
+    late = dotted("ssl", {**place.user_ssl, **place.ca.issue("late", days=-1)})
+    conf = {"address": another.address, "port": another.port, **late}
+    answer = call(None, "ls", env={"MEESEEKS_CONF": " ".join(f"{key}={value}" for key, value in conf.items())})
+    assert answer.code == 4
+    assert "does it accept our certificate? its log says why" in answer.err
+    wait_until(lambda: "certificate has expired" in another.stderr, 10, another.report)
+
+
+def test_one_who_only_looks_whether_somebody_is_there_is_not_in_the_log(another: NodeProcess):
+    for _ in range(3):
+        socket.create_connection((another.address, another.port), 5).close()
+    with another.client() as client:
+        assert client.nodes()
+    with socket.create_connection((another.address, another.port), 5) as other:
+        other.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        wait_until(lambda: "does not speak TLS" in another.stderr, 10, another.report)
+    assert another.stderr.count("turned away") == 1
 
 
 def test_a_plain_client_is_not_let_in(place: Place):
