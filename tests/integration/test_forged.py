@@ -74,7 +74,11 @@ def test_what_others_change_goes_on_through_the_mesh(pair: list[NodeProcess], nu
 
 def test_the_forged_jobs_can_be_killed_and_the_others_outlive_a_restart(pair: list[NodeProcess]) -> None:
     a, b = pair
-    with a.client() as client:
+    with closing(Fuzzer(a, 2)) as forger, a.client() as client:
+        client.submit(id="honest", pool="p", args=["true"])
+        forger._meet()
+        tell(forger, 1, *forgeries(2**48), *forgeries(2**48 + 1), record("last", {}))
+        wait_until(lambda: client.query("last"), 20, a.report)
         forged = [jid for jid in client.ls() if jid.startswith("lamport-")]
         assert f"lamport-{2**48}" in forged
         assert f"lamport-{2**48 + 1}" not in forged
