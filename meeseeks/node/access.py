@@ -19,7 +19,7 @@ from meeseeks.errors import AuthenticationFailed, ConfigError, InvalidRequest
 from meeseeks.wire import sockets
 from meeseeks.wire.curve import Keyring, Zap, default_key_path, is_key, load_key, make_mesh_key
 from meeseeks.wire.keys import Keys, Role
-from meeseeks.wire.messages import Hello
+from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Hello
 from meeseeks.wire.origin import host_of
 from meeseeks.wire.room import connections_max, hang_up, why_full
 
@@ -50,6 +50,7 @@ REQUIRED: dict[str, Role] = {
 """The role that each request needs at least; one that is not named here needs ADMIN."""
 
 _LOOK_EVERY = 1.0
+_READER_MAX = 512 * 1024
 _WORDS = {Role.READ: "read", Role.SUBMIT: "submit", Role.ADMIN: "admin", Role.NODE: "the mesh key itself"}
 
 
@@ -136,6 +137,13 @@ class Access:
             raise AuthenticationFailed(
                 f"the key of this client has the role {_WORDS[role]!r}, and {what} needs {_WORDS[needed]!r}"
             )
+
+    def bytes_max(self, user: str) -> int:
+        """How large a request may be by this key. One who may only read could else fill the memory: a byte can stand
+        for an object of a hundred. Who may submit runs what he likes on the machine anyway.
+        """
+        role = Role.NODE if self.keys is None else self._keyring.role_of(user)
+        return MAX_MESSAGE_BYTES if role is not None and role > Role.READ else _READER_MAX
 
     def proves(self, hello: Hello, user: str) -> bool:
         """Whether a hello came by the key of the identity that it names. If not, that key is let in from now on.

@@ -18,7 +18,7 @@ import meeseeks
 from meeseeks import config as configuration
 from meeseeks.clock import monotonic
 from meeseeks.config import NodeConfig
-from meeseeks.core.effects import ALL, OWN, Effects, Event, Exited, Start, Started, Update
+from meeseeks.core.effects import Effects, Event, Exited, Start, Started, Update
 from meeseeks.core.node_state import Endpoints, NodeState
 from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.record import jobinfo
@@ -26,6 +26,7 @@ from meeseeks.errors import InvalidRequest, MeeseeksError
 from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.wire import codec, sockets, transfer
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Hello, Reply
+from meeseeks.wire.room import hang_up
 
 from .access import Access
 from .asker import Asker, frame_of
@@ -39,6 +40,7 @@ from .line import Dialer
 from .peers import Peers
 from .rarely import Rarely
 from .streams import Streams
+from .subscriptions import Subscriptions
 
 __all__ = ["Node"]
 
@@ -66,6 +68,7 @@ class Node:
         self._executor_lives = True
         self._executor_at = monotonic()  # when it was started, or is to be
         self.access = Access(config)
+        self._subscriptions = Subscriptions(self._rarely)
         self._folder = StateFolder(config.state_dir, keep_output=config.state.sync != "memory")
         self._identity = Identity(self._folder.path, self.access.keys)
         self._durability = Durability(config, self._folder)
@@ -75,7 +78,6 @@ class Node:
         self.port = self._doors.open("router", self._router, config.listen.port)
         self.access.watch(self._router, self._poller)
         self._publisher: sockets.Socket | None = None
-        self._prefixes: set[str] = set()  # what somebody has subscribed to
         self.pub_port = config.pub_port
         self._open_publisher(config.pub_port, first=True)
         self._endpoints = Endpoints(config.advertised, self.port, self.pub_port, meeseeks.__version__)
@@ -279,7 +281,7 @@ class Node:
         sockets.close(self._publisher, _LAST_WORDS_MS)
         self.access.unwatch(self._publisher, self._poller)
         self._publisher = None
-        self._prefixes.clear()
+        self._subscriptions.clear()
         self.state.wanted_topics = set()
 
     def _read_requests(self) -> None:
@@ -291,8 +293,10 @@ class Node:
 
     def _on_request(self, received: transfer.Received) -> None:
         try:
-            request = codec.decode_request(received.body)
+            request = codec.decode_request(received.body, self.access.bytes_max(received.user))
         except codec.BadRequest as error:
+            if received.body is None:
+                hang_up(received.fd)
             Asker(received, error.id, "", self).answer(error)
             return
         kind, data = next(iter(request.request.items()))
@@ -312,14 +316,9 @@ class Node:
 
     def _read_subscriptions(self) -> None:
         assert self._publisher is not None
-        while (frames := transfer.receive_nowait(self._publisher)) is not None:
-            wanted, topic = frames[0][:1] == b"\x01", frames[0][1:].decode("ascii", "replace")
-            (self._prefixes.add if wanted else self._prefixes.discard)(topic)
-            self.state.wanted_topics = {
-                name for name in (OWN, ALL) if any(name.startswith(prefix) for prefix in self._prefixes)
-            }
-            if wanted:
-                self.state.on_subscribed()
+        if self._subscriptions.read(self._publisher):
+            self.state.on_subscribed()
+        self.state.wanted_topics = self._subscriptions.wanted
 
     def _read_executor(self, ready: dict[Any, int], now: float) -> None:
         if not self._executor_lives:

@@ -12,7 +12,7 @@ from meeseeks.core.effects import Beat
 from meeseeks.core.record import Record
 from meeseeks.errors import ProtocolError
 
-from .messages import PROTOCOL_VERSION, REQUEST_TYPES, Event, Order, Reply, Request, Snapshot, Update
+from .messages import MAX_MESSAGE_BYTES, PROTOCOL_VERSION, REQUEST_TYPES, Event, Order, Reply, Request, Snapshot, Update
 
 __all__ = [
     "BadRequest",
@@ -29,7 +29,15 @@ __all__ = [
 T = TypeVar("T")
 Dropped = Callable[[str], None]
 
+_ID_MAX = 64
+
+
+class _Heading(msgspec.Struct):
+    id: int | str
+
+
 _encoder = msgspec.msgpack.Encoder()
+_heading = msgspec.msgpack.Decoder(_Heading)
 _reply = msgspec.msgpack.Decoder(Reply)
 _anything = msgspec.msgpack.Decoder()
 
@@ -45,8 +53,16 @@ class BadRequest(ProtocolError):
         self.id = request_id
 
 
-def decode_request(frame: bytes) -> Request:
-    """A request of a known type and version, or BadRequest, which names what is wrong and says the request's id."""
+def decode_request(frame: bytes | None, bytes_max: int = MAX_MESSAGE_BYTES) -> Request:
+    """A request of a known type and version, or BadRequest, which names what is wrong and says the request's id.
+
+    It may have `bytes_max` bytes, which are fewer for readers; None is one that had more than any message may have.
+    """
+    if frame is None or len(frame) > bytes_max:
+        if frame is None:
+            raise BadRequest(f"a request has at most {MAX_MESSAGE_BYTES} bytes: send it in parts", None)
+        text = f"a request by a key with the role 'read' has at most {bytes_max} bytes, not {len(frame)}"
+        raise BadRequest(f"{text}: send it in parts", _id_of(frame))
     try:
         raw = _anything.decode(frame)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -56,6 +72,8 @@ def decode_request(frame: bytes) -> Request:
     request_id = raw.get("id")
     if isinstance(request_id, bool) or not isinstance(request_id, (int, str)):
         raise BadRequest(f"a request's id is a number or a string, not {_short(request_id)}", None)
+    if isinstance(request_id, str) and len(request_id) > _ID_MAX:
+        raise BadRequest(f"a request's id has at most {_ID_MAX} characters, not {len(request_id)}", None)
     version, body = raw.get("v", PROTOCOL_VERSION), raw.get("request")
     if version != PROTOCOL_VERSION:
         raise BadRequest(
@@ -67,6 +85,15 @@ def decode_request(frame: bytes) -> Request:
     if kind not in REQUEST_TYPES:
         raise BadRequest(f"request type {_short(kind)} is not known; known are {', '.join(REQUEST_TYPES)}", request_id)
     return Request(id=request_id, request=body)
+
+
+def _id_of(frame: bytes) -> int | str | None:
+    """The id of a request whose data are not looked at: they may be made to take much memory."""
+    try:
+        found = _heading.decode(frame).id
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return None
+    return None if isinstance(found, str) and len(found) > _ID_MAX else found
 
 
 def decode_reply(frame: bytes) -> Reply:

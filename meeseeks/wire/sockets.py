@@ -57,7 +57,8 @@ HIGH_WATER_MARK = 100_000
 """Messages queued for one peer before they are dropped. Drops are noticed by seq, and repaired by a sync."""
 _PUBLISHED_MAX = 10_000  # the same for one subscriber of broadcasts: one that never reads costs no more than these
 _REQUESTS_MAX = 64  # of one connection that a node has not read yet: its senders wait, and not in the node's memory
-_TOPIC_MAX = 4096  # what a subscriber may send: nobody has to be known for it to be held until it is whole
+_TOPIC_MAX = 1024  # what a subscriber may send: a handshake, and short topics
+_TOPICS_UNREAD = 16  # subscriptions of one connection: libzmq takes in as many as there are before we see the first
 _CURVE_BYTES = 64  # what encryption adds to a frame is less than these
 _MAX_SOCKETS = 16_384
 ZAP_DOMAIN = b"meeseeks"
@@ -135,7 +136,8 @@ def router(keys: Keys | None = None) -> Socket:
     _guard(socket, keys)
     socket.setsockopt(zmq.RCVHWM, _REQUESTS_MAX)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else a reply to somebody who left vanishes without a trace
-    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a client that reconnects keeps its place instead of being mute
+    # Not ROUTER_HANDOVER: one who knows another's routing id would take his place; and when several come by one routing
+    # id and leave, libzmq 4.3.5 ends the process. Ours choose none: libzmq gives each connection one of its own.
     return socket
 
 
@@ -144,6 +146,7 @@ def publisher(keys: Keys | None = None) -> Socket:
     socket = _socket(zmq.XPUB)
     _guard(socket, keys)
     socket.setsockopt(zmq.SNDHWM, _PUBLISHED_MAX)
+    socket.setsockopt(zmq.RCVHWM, _TOPICS_UNREAD)
     socket.setsockopt(zmq.MAXMSGSIZE, _TOPIC_MAX)
     # Every subscriber is answered with a heartbeat at once, so it sees at once whether it missed something.
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)

@@ -10,24 +10,46 @@ from typing import NamedTuple
 
 import zmq
 
-from .messages import MAX_FRAME_BYTES
+from .messages import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from .origin import host_of
 
-__all__ = ["Received", "Socket", "receive_nowait", "receive_reply", "receive_request", "receive_update", "send_nowait"]
+__all__ = [
+    "Received",
+    "Socket",
+    "Subscription",
+    "receive_nowait",
+    "receive_reply",
+    "receive_request",
+    "receive_subscription",
+    "receive_update",
+    "send_nowait",
+]
 
 Socket = zmq.Socket[bytes]
+_PIECES_MAX = MAX_MESSAGE_BYTES // MAX_FRAME_BYTES + 1
 
 
 class Received(NamedTuple):
     """A message of a ROUTER: its envelope, which the answer begins with; its body; who sent it.
 
-    `host` is where it comes from, `user` the public key of its sender ('' where nothing is encrypted).
+    `host` is where it comes from, `user` the public key of its sender ('' where nothing is encrypted). No body: it was
+    more than a message may be, and its connection `fd` should be ended.
     """
 
     envelope: list[bytes]
-    body: bytes
+    body: bytes | None
     host: str
     user: str
+    fd: int
+
+
+class Subscription(NamedTuple):
+    """What came to an XPUB: the beginning or end of a subscription; `fd` is its connection, -1 if that is gone."""
+
+    begins: bool
+    topic: str
+    host: str
+    fd: int
 
 
 def send_nowait(socket: Socket, frames: list[bytes]) -> bool:
@@ -62,7 +84,7 @@ def receive_reply(socket: Socket) -> bytes | None:
     if socket.closed:
         return None
     try:
-        return _body(socket, socket.recv(zmq.NOBLOCK, copy=False))
+        return _body(socket, socket.recv(zmq.NOBLOCK, copy=False)) or b""
     except zmq.Again:
         return None
 
@@ -75,7 +97,7 @@ def receive_update(socket: Socket) -> bytes | None:
         topic = socket.recv(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
-    return _body(socket, socket.recv(copy=False)) if topic.more else b""
+    return (_body(socket, socket.recv(copy=False)) or b"") if topic.more else b""
 
 
 def receive_request(socket: Socket) -> Received | None:
@@ -84,27 +106,55 @@ def receive_request(socket: Socket) -> Received | None:
         envelope = [socket.recv(zmq.NOBLOCK)]
     except zmq.Again:
         return None
-    frame = socket.recv(copy=False)
-    host = _property(frame, "Peer-Address")
-    if host.startswith("localhost:"):  # so libzmq says where the connection is ipc: TLS is in front of it
-        host = host_of(frame.get(zmq.SRCFD))
-    user = _property(frame, "User-Id")
+    first = frame = socket.recv(copy=False)
     if frame.more and not len(frame):
         envelope.append(b"")
         frame = socket.recv(copy=False)
-    return Received(envelope, _body(socket, frame), host, user)
+    body = _body(socket, frame)
+    return Received(envelope, body, _host(first), _property(first, "User-Id"), -1 if body is not None else _fd(first))
 
 
-def _body(socket: Socket, frame: zmq.Frame) -> bytes:
-    """The bytes of a frame and of all that follow it. (ZeroMQ hands out a message when all of it is there.)"""
+def receive_subscription(socket: Socket) -> Subscription | None:
+    """The next subscription that begins or ends at an XPUB, or None."""
+    try:
+        frame = socket.recv(zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return None
+    said = _body(socket, frame) or b""
+    return Subscription(said[:1] == b"\x01", said[1:].decode("ascii", "replace"), _host(frame), _fd(frame))
+
+
+def _body(socket: Socket, frame: zmq.Frame) -> bytes | None:
+    """The bytes of a frame and of all that follow it; None if that is too much for a message.
+
+    ZeroMQ hands out a message when all of it is there, so this does not wait.
+    """
     if not (more := frame.more):
         return frame.bytes
-    pieces = [frame.buffer]
+    pieces, size = [frame.buffer], len(frame)
     while more:
         frame = socket.recv(copy=False)
-        pieces.append(frame.buffer)
         more = frame.more
-    return b"".join(pieces)
+        size += len(frame)
+        if size > MAX_MESSAGE_BYTES or len(pieces) > _PIECES_MAX:
+            pieces.clear()
+            size = MAX_MESSAGE_BYTES + 1
+        else:
+            pieces.append(frame.buffer)
+    return b"".join(pieces) if size <= MAX_MESSAGE_BYTES else None
+
+
+def _host(frame: zmq.Frame) -> str:
+    host = _property(frame, "Peer-Address")
+    # So libzmq says where the connection is ipc: TLS is in front of it.
+    return host_of(_fd(frame)) if host.startswith("localhost:") else host
+
+
+def _fd(frame: zmq.Frame) -> int:
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1  # it is gone
 
 
 def _property(frame: zmq.Frame, name: str) -> str:

@@ -19,6 +19,7 @@ import socket
 import ssl
 import tempfile
 import threading
+from asyncio import sslproto
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,7 @@ _CLOSE_S = 0.5
 _PAUSE_MIN, _PAUSE_MAX = 0.1, 5.0
 _CHUNK = 256 * 1024
 _BACKLOG = 1024
+_BUFFER = 16 * 1024
 _FILES_EACH = 6
 """Three for a connection: two ends of its tunnel, and what is behind; and there are two listeners."""
 _START_S = 10.0
@@ -179,6 +181,8 @@ class Terminator:
 
     async def start(self) -> None:
         """Take connections."""
+        # asyncio makes a buffer of this size for each connection before a byte has come: 256 KiB, as it is.
+        sslproto.SSLProtocol.max_size = _BUFFER
         _keep(self._tasks, _accept(self._listener, self._serve, self._has_room))
         await asyncio.sleep(0)  # as above
 

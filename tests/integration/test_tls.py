@@ -20,6 +20,7 @@ from meeseeks.errors import InvalidRequest
 from tests.cli.conftest import call
 from tests.support.certificates import MAKE_CA, Authority
 from tests.support.curve import show
+from tests.support.fuzz import rss_mb
 from tests.support.nodes import NodeProcess, mesh, wait_linked
 from tests.support.ports import free_port
 from tests.support.wait import wait_until
@@ -94,6 +95,17 @@ def refused(client: Client, *words: str) -> None:
         assert time.monotonic() - began < LET_IN_S
     for word in words:
         assert word in str(error.value)
+
+
+def test_connections_that_say_nothing_cost_little(place: Place, another: NodeProcess):
+    before = rss_mb(another)
+    with contextlib.ExitStack() as stack:
+        for number in range(500):
+            port = another.port if number % 2 else another.pub_port
+            stack.enter_context(socket.create_connection((another.address, port), 10))
+        with another.client() as client:
+            assert client.nodes()
+        assert rss_mb(another) - before < 20
 
 
 def test_a_foreign_node_is_not_believed(place: Place):
