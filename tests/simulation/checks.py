@@ -176,7 +176,7 @@ class Checks:
         job, (generation, epoch, _) = self.job(before.spec.id), after.status.key
         self.note(job.id, f"{node.name}: takes it back from {before.status.node}, epoch {epoch}")
         job.taken_back.add((generation, epoch))
-        alive = [run for run in job.runs if run.alive and (run.key.generation, run.key.epoch) < (generation, epoch)]
+        alive = [run for run in job.heard_of() if (run.key.generation, run.key.epoch) < (generation, epoch)]
         if alive and not job.may_double(generation):
             self.violation(job.id, f"{node.name} takes it back while it runs on {alive[0].node}: {alive[0].key}")
 
@@ -188,7 +188,7 @@ class Checks:
         key = task.key
         job = self.job(key.job)
         if not job.may_double(key.generation):
-            alive = [run for run in job.runs if run.alive]
+            alive = job.heard_of()
             if alive:
                 self.violation(job.id, f"second live copy {key} on {node.name}: {alive[0].key} runs on {alive[0].node}")
             why_not = job.why_not_start(key)

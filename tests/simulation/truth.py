@@ -77,7 +77,15 @@ class Job:
         """Whether copies may live at once for a while: by what its users did, or by what a machine forgot."""
         if self.excused is not None or self.risky or len(self.created_at) > 1 or len(self.adopters) > 1:
             return True
+        return self.is_doubled(generation)
+
+    def is_doubled(self, generation: int) -> bool:
+        """Whether users asked for this generation at several nodes, which can't all have known of each other."""
         return len(self.reruns.get(generation, ())) > 1
+
+    def heard_of(self) -> list[Run]:
+        """The processes that live, without those that nobody need know of: of a generation that was doubled."""
+        return [run for run in self.runs if run.alive and not self.is_doubled(run.key.generation)]
 
     def why_not_start(self, key: TaskKey) -> str | None:
         """Why this start has no reason; None if it has one (the rows of DESIGN section 3)."""
