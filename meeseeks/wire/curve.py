@@ -202,12 +202,12 @@ class Keyring:
     def _look(self) -> object:
         """What changes when a file of the folder does; None if there is no folder."""
         try:
-            found = [(".", self._folder.stat())]
+            found: list[tuple[str, tuple[int, ...]]] = [(".", _marks(self._folder.stat()))]
             with os.scandir(self._folder) as entries:
-                found += [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
+                found += [(one.name, _marks_of(one)) for one in entries if not one.name.startswith(".")]
         except FileNotFoundError:
             return None
-        return sorted((name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_mode) for name, at in found)
+        return sorted(found)
 
     def _read(self) -> Iterator[tuple[str, Role]]:
         try:
@@ -218,14 +218,17 @@ class Keyring:
             self._complain(f"nobody is let in by {self._folder}: others may write to it; 'chmod go-w' it")
             return
         for path in sorted(self._folder.iterdir()):
-            if path.name.startswith(".") or not path.is_file():
+            if path.name.startswith("."):
                 continue
             try:
-                yield self._entry(path)
+                # Not is_file: in some versions of Python it raises where a link leads nowhere, in others it says no.
+                if stat.S_ISREG(path.stat().st_mode):
+                    yield self._entry(path)
             except (OSError, ConfigError) as error:
                 if isinstance(error, OSError) and error.errno in _NOT_NOW:
                     raise
-                self._complain(f"nobody is let in by {path}: {error}")
+                why = error.strerror if isinstance(error, OSError) else error
+                self._complain(f"nobody is let in by {path}: {why}")
 
     def _entry(self, path: Path) -> tuple[str, Role]:
         if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -238,6 +241,21 @@ class Keyring:
         if role is None:
             raise ConfigError(f"role must be one of {', '.join(_ROLES)}")
         return _key(values, "public", path).decode(), role
+
+
+def _marks(at: os.stat_result) -> tuple[int, ...]:
+    # The time of change as well: the others can be as before where a file was written over, and its time set back.
+    return at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_mode
+
+
+def _marks_of(entry: os.DirEntry[str]) -> tuple[int, ...]:
+    """The marks of one file; its errno where it has none, so that a bad link hides no change of the others."""
+    try:
+        return _marks(entry.stat())
+    except OSError as error:
+        if error.errno in _NOT_NOW:
+            raise
+        return (error.errno or 0,)
 
 
 class Zap:

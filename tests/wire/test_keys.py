@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -133,3 +134,65 @@ def test_a_folder_of_keys_is_read_when_it_changes(tmp_path):
     folder.chmod(0o700)
     ring.refresh()
     assert "belongs to its user alone" in said.pop()
+
+
+@pytest.mark.parametrize("target", ["gone.pub", "bad.pub"], ids=["dangling", "looping"])
+def test_a_bad_link_in_the_folder_is_no_matter_of_the_other_keys(tmp_path, target):
+    mesh = make_mesh_key(tmp_path / "mesh.key")
+    folder, said = tmp_path / "authorized", []
+    folder.mkdir()
+    names = ("ann", "bob", "zoe")
+    cards = {name: make_client_key(tmp_path / name, mesh.server, "read") for name in names}
+    keys = {name: load_key(tmp_path / name).public.decode() for name in names}
+    for name in ("ann", "zoe"):
+        cards[name].rename(folder / f"{name}.pub")
+    ring = Keyring(mesh, folder, said.append)
+    (folder / "bad.pub").symlink_to(folder / target)
+    ring.refresh()
+    assert [ring.role_of(keys[name]) for name in names] == [Role.READ, None, Role.READ]
+    assert len(said) == 1
+    assert f"nobody is let in by {folder / 'bad.pub'}: " in said[0]
+    (folder / "ann.pub").unlink()
+    cards["bob"].rename(folder / "bob.pub")
+    ring.refresh()
+    assert [ring.role_of(keys[name]) for name in names] == [None, Role.READ, Role.READ]
+    assert ring.take_shut_out() == {keys["ann"]}
+    said.clear()
+    ring.refresh()
+    assert said == []
+
+
+def test_while_no_file_can_be_looked_at_all_stays_as_it_is(tmp_path, monkeypatch):
+    mesh = make_mesh_key(tmp_path / "mesh.key")
+    folder, said = tmp_path / "authorized", []
+    folder.mkdir()
+    make_client_key(tmp_path / "ann", mesh.server, "read").rename(folder / "ann.pub")
+    ann = load_key(tmp_path / "ann").public.decode()
+    ring = Keyring(mesh, folder, said.append)
+    (folder / "bad.pub").symlink_to(folder / "gone")
+
+    def no_files(_path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", no_files)
+        ring.refresh()
+    assert (ring.role_of(ann), ring.take_shut_out(), said) == (Role.READ, set(), [])
+
+
+def test_a_key_that_is_changed_in_place_is_noticed(tmp_path):
+    """With the size and the time of before: as rsync or an editor may leave it."""
+    mesh = make_mesh_key(tmp_path / "mesh.key")
+    folder = tmp_path / "authorized"
+    folder.mkdir()
+    card = make_client_key(tmp_path / "ann", mesh.server, "admin")
+    ann = load_key(tmp_path / "ann").public.decode()
+    file = folder / "ann.pub"
+    card.rename(file)
+    ring = Keyring(mesh, folder, pytest.fail)
+    before = file.stat()
+    file.write_text(file.read_text().replace('"admin"', '"read" '))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    ring.refresh()
+    assert ring.role_of(ann) is Role.READ
