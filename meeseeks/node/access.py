@@ -50,6 +50,7 @@ REQUIRED: dict[str, Role] = {
 """The role that each request needs at least; one that is not named here needs ADMIN."""
 
 _LOOK_EVERY = 1.0
+_NOT_ANY_MORE = "the key of this client is not authorized any more"
 _READER_MAX = 512 * 1024
 _WORDS = {Role.READ: "read", Role.SUBMIT: "submit", Role.ADMIN: "admin", Role.NODE: "the mesh key itself"}
 
@@ -129,7 +130,7 @@ class Access:
             return
         role, needed = self._keyring.role_of(user), REQUIRED.get(kind, Role.ADMIN)
         if role is None:
-            raise AuthenticationFailed("the key of this client is not authorized any more")
+            raise AuthenticationFailed(_NOT_ANY_MORE)
         what = repr(kind)
         if kind in ("submit", "submit_many") and role < Role.ADMIN and _touches_config(data, table):
             needed, what = Role.ADMIN, f"{kind!r} of jobs for pool {CONFIG_POOL!r}"
@@ -137,6 +138,11 @@ class Access:
             raise AuthenticationFailed(
                 f"the key of this client has the role {_WORDS[role]!r}, and {what} needs {_WORDS[needed]!r}"
             )
+
+    def check_known(self, user: str) -> None:
+        """AuthenticationFailed if the key of that user has been taken off the list."""
+        if self.keys is not None and self._keyring.role_of(user) is None:
+            raise AuthenticationFailed(_NOT_ANY_MORE)
 
     def bytes_max(self, user: str) -> int:
         """How large a request may be by this key. One who may only read could else fill the memory: a byte can stand

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from meeseeks.errors import MeeseeksError, RequestFailed
+from meeseeks.errors import AuthenticationFailed, MeeseeksError, RequestFailed
 from meeseeks.wire import codec
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, ErrorInfo, Reply
 from meeseeks.wire.transfer import Received
@@ -31,6 +31,11 @@ class Asker:
 
     def answer(self, result: Any) -> None:
         """Answer with a result, or with the error that an exception of ours stands for."""
+        try:
+            # It may have waited for this, and its key been taken off the list meanwhile.
+            self._node.access.check_known(self.user)
+        except AuthenticationFailed as error:
+            result = error
         if isinstance(result, MeeseeksError):
             reply = Reply(id=self._id, node=self._node.name, error=ErrorInfo(result.code, str(result)))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,26 @@ def test_a_key_is_let_in_and_shut_out_while_the_node_runs(place: Place):
         assert not guest.poll(0), "it still hears what happens"
     with place.client("guest") as client:
         refused_in_time(client)
+
+
+def test_who_is_shut_out_while_he_waits_hears_nothing_more(place: Place, tmp_path: Path):
+    """A request that waits was let in when it came: its answer is for whoever is let in when it is given."""
+    place.let_in("waiting", "read")
+    go = tmp_path / "go"
+    script = f"until [ -e {go} ]; do sleep 0.05; done; echo hush-hush"
+    with place.client("mesh") as mesh_client, place.client("waiting", timeout=30) as client:
+        mesh_client.submit(id="followed-late", pool="p", args=["sh", "-c", script])
+        wait_until(lambda: mesh_client.query("followed-late")["state"] == "running", 10)
+        run = client.request({"follow": {"id": "followed-late"}})["follow"]["run"]
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.request, {"follow": {"id": "followed-late", "run": run, "wait": 9.5}})
+            (place.authorized / "waiting.pub").unlink()
+            with place.client("waiting") as other:
+                wait_until(lambda: not is_let_in(other), 10)
+            assert not asked.done()
+            go.touch()
+            with pytest.raises(AuthenticationFailed, match="not authorized any more"):
+                asked.result(25)
 
 
 def drain(socket: Any) -> None:
