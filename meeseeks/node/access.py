@@ -88,6 +88,10 @@ class Access:
         self._somebody = "a process of this machine" if is_loopback(config.listen.address) else "somebody"
         self._monitors: dict[sockets.Socket, sockets.Socket] = {}  # of each listening socket
         self._hosts: dict[tuple[sockets.Socket, int], str] = {}
+        self._reasons: dict[
+            sockets.Socket, str
+        ] = {}  # why somebody is turned away: his end follows
+        self._unknown: str | None = None  # the key of who was turned away last by way of TLS
         if found is None:
             return
         self.keys, path = found
@@ -104,6 +108,7 @@ class Access:
     def unwatch(self, listener: sockets.Socket, poller: sockets.Poller) -> None:
         """No more of it: it has been closed."""
         monitor = self._monitors.pop(listener)
+        self._reasons.pop(monitor, None)
         poller.unregister(monitor)
         sockets.close(monitor)
         self._hosts = {at: host for at, host in self._hosts.items() if at[0] is not monitor}
@@ -179,12 +184,14 @@ class Access:
         self._rarely.say(host, f"turned away {host or self._somebody}: {why}")
 
     def _on_unknown_key(self, host: str, public: str) -> None:
+        if host.startswith("localhost:"):  # so libzmq says where TLS is in front: the monitor tells whose it was
+            self._unknown = public
+            return
         self._rarely.say(
             host, f"turned away {host or self._somebody}: its key ({public or 'none'}) is not authorized here"
         )
 
     def _read_monitor(self, monitor: sockets.Socket) -> None:
-        refused = False
         while (event := sockets.listener_event(monitor)) is not None:
             if event.word == "accepted":
                 self._hosts[monitor, event.fd] = host = host_of(event.fd)
@@ -193,12 +200,14 @@ class Access:
                     hang_up(event.fd)
                     del self._hosts[monitor, event.fd]
             elif event.word == "refused":
-                refused = True  # who that was is told by the event that follows: its connection is closed
-            else:
+                self._reasons[monitor] = self._why()
+            elif event.word == "unauthorized" and self._unknown is not None:
+                self._reasons[monitor] = f"its key ({self._unknown or 'none'}) is not authorized here"
+                self._unknown = None
+            elif event.word == "disconnected":
                 host = self._hosts.pop((monitor, event.fd), "")
-                if refused:
-                    self._rarely.say(host, f"turned away {host or self._somebody}: {self._why()}")
-                refused = False
+                if (why := self._reasons.pop(monitor, None)) is not None:
+                    self._rarely.say(host, f"turned away {host or self._somebody}: {why}")
 
     def _why(self) -> str:
         if self.keys is None:

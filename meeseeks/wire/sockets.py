@@ -67,7 +67,10 @@ _STOP_AFTER_REFUSAL = 0x2  # ZMQ_RECONNECT_STOP_HANDSHAKE_FAILED
 
 
 class ConnectionEvent(NamedTuple):
-    """What happened at a listening socket: accepted, refused or disconnected; `fd` is 0 where it is not told."""
+    """What happened at a listening socket: accepted, disconnected, refused, or unauthorized (its key is not known).
+
+    `fd` is 0 for the last two: whose connection it was is told by the event that follows.
+    """
 
     word: str
     fd: int
@@ -230,7 +233,8 @@ def monitor(socket: Socket) -> Socket:
 
 def listener_monitor(socket: Socket) -> Socket:
     """A socket that tells who is turned away from a listening `socket`: read it with `listener_event`."""
-    return _monitored(socket, zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED)
+    failed = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    return _monitored(socket, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | failed)
 
 
 def _monitored(socket: Socket, events: int) -> Socket:
@@ -247,9 +251,8 @@ def listener_event(socket: Socket) -> ConnectionEvent | None:
     if (frames := receive_nowait(socket)) is None:
         return None
     event, value = struct.unpack("=HI", frames[0])
-    if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        return ConnectionEvent("refused", 0)
-    return ConnectionEvent("accepted" if event == zmq.EVENT_ACCEPTED else "disconnected", value)
+    word = _LISTENER_WORDS[event]
+    return ConnectionEvent(word, value if word in ("accepted", "disconnected") else 0)
 
 
 def monitor_event(socket: Socket) -> str | None:
@@ -265,6 +268,12 @@ def monitor_event(socket: Socket) -> str | None:
     return _MONITOR_WORDS.get(event, "refused_handshake")
 
 
+_LISTENER_WORDS = {
+    zmq.EVENT_ACCEPTED: "accepted",
+    zmq.EVENT_DISCONNECTED: "disconnected",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "refused",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "unauthorized",
+}
 _MONITOR_WORDS = {
     zmq.EVENT_CONNECTED: "connected",
     zmq.EVENT_HANDSHAKE_SUCCEEDED: "ready",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import subprocess
@@ -17,9 +18,10 @@ import zmq
 
 from meeseeks import AuthenticationFailed, Client, NodeUnreachable
 from meeseeks.errors import InvalidRequest
+from meeseeks.wire.curve import make_client_key
 from tests.cli.conftest import call
 from tests.support.certificates import MAKE_CA, Authority
-from tests.support.curve import show
+from tests.support.curve import mesh_key, show
 from tests.support.fuzz import rss_mb
 from tests.support.nodes import NodeProcess, mesh, wait_linked
 from tests.support.ports import free_port
@@ -135,6 +137,13 @@ def test_an_expired_certificate_is_not_let_in_and_the_log_says_why(place: Place,
     assert answer.code == 4
     assert "does it accept our certificate? its log says why" in answer.err
     wait_until(lambda: "certificate has expired" in another.stderr, 10, another.report)
+
+
+def test_a_key_that_is_not_authorized_is_in_the_log_with_its_address(another: NodeProcess, tmp_path: Path):
+    make_client_key(tmp_path / "stranger", mesh_key().server, "read")
+    refused(another.client(security={"key": tmp_path / "stranger"}), "security.authorized")
+    line = r"turned away 127\.0\.0\.1: its key \(.{40}\) is not authorized here"
+    wait_until(lambda: re.search(line, another.stderr), 10, another.report)
 
 
 def test_one_who_only_looks_whether_somebody_is_there_is_not_in_the_log(another: NodeProcess):
