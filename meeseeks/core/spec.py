@@ -15,6 +15,7 @@ from meeseeks.errors import InvalidRequest
 
 from .placement import CONFIG_POOL
 from .record import KILLED, NEW, Record, Spec, Status, jobinfo
+from .tls_options import secret_in
 from .wording import one_of, shown, unknown
 
 __all__ = ["JOB_KEYS", "MAX_NAME_LENGTH", "MAX_RETRIES", "MAX_RUNTIME", "MAX_SPEC_BYTES", "check"]
@@ -54,6 +55,7 @@ def check(request: Mapping[Any, Any], *, new: bool) -> dict[str, Any]:
         elif key in _DEFAULTS:
             result[key] = _DEFAULTS[key]()
     _check_args_fit_pool(result)
+    _check_has_no_secret(result)
     _check_size(result)
     return result
 
@@ -66,6 +68,21 @@ def _check_args_fit_pool(result: dict[str, Any]) -> None:
     if is_config != isinstance(result["args"], dict):
         wanted = "a mapping of configuration keys" if is_config else "a list: the executable and its arguments"
         raise InvalidRequest(f"args of pool {shown(result['pool'])} must be {wanted}, not {shown(result['args'])}")
+
+
+def _check_has_no_secret(result: dict[str, Any]) -> None:
+    """Pushed configuration is a job: all who may see jobs can read it, and all nodes store it."""
+    if not isinstance(args := result.get("args"), dict):
+        return
+    try:
+        at = secret_in(args)
+    except RecursionError as error:
+        raise InvalidRequest("args are nested too deeply") from error
+    if at is not None:
+        raise InvalidRequest(
+            f"args: {at} can't be pushed as a job, which others can read: put it into a configuration file of its "
+            "node (chmod 600)"
+        )
 
 
 def _check_size(result: dict[str, Any]) -> None:

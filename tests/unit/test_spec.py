@@ -197,6 +197,11 @@ def test_what_is_wrong_is_refused_by_name(wrong, said):
         ({"pool": "p"}, "a new job needs 'args'"),
         ({"pool": "p", "args": {"a": 1}}, "args of pool 'p' must be a list: the executable and its arguments, not {"),
         ({"pool": "__config", "args": ["x"]}, "args of pool '__config' must be a mapping of configuration keys, not ("),
+        (
+            {"pool": "__config", "args": {"nodes": {"far": {"ssl": {"pass": "hush"}}}}},
+            "args: nodes.far.ssl.pass can't be pushed as a job, which others can read: put it into a configuration",
+        ),
+        ({"pool": "__config", "args": {"listen.ssl.pass": "hush"}}, "args: listen.ssl.pass can't be pushed as a job"),
         ({"pool": "__config", "args": {"a": 2**70}}, "the job can't be sent as MessagePack: "),
         ({"pool": "__config", "args": {"a": object()}}, "the job can't be sent as MessagePack: "),
         (["pool", "p"], "a job is a mapping of id, pool, args, "),
@@ -208,6 +213,11 @@ def test_what_is_no_new_job(request_, said):
     with pytest.raises(InvalidRequest) as refused:
         check(request_, new=True)
     assert said in str(refused.value)
+
+
+def test_nor_is_a_password_put_into_a_job_that_is_there():
+    with pytest.raises(InvalidRequest, match=r"listen\.ssl\.pass can't be pushed as a job"):
+        check({"args": {"listen": {"ssl": {"pass": "hush"}}}}, new=False)
 
 
 def test_a_value_of_any_depth_is_refused():
