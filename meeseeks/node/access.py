@@ -88,9 +88,8 @@ class Access:
         self._somebody = "a process of this machine" if is_loopback(config.listen.address) else "somebody"
         self._monitors: dict[sockets.Socket, sockets.Socket] = {}  # of each listening socket
         self._hosts: dict[tuple[sockets.Socket, int], str] = {}
-        self._reasons: dict[
-            sockets.Socket, str
-        ] = {}  # why somebody is turned away: his end follows
+        # Of a monitor: why somebody is turned away. Who he is, the end of his connection tells, which follows.
+        self._reasons: dict[sockets.Socket, str] = {}
         self._unknown: str | None = None  # the key of who was turned away last by way of TLS
         if found is None:
             return
