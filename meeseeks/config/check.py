@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hint
 import msgspec
 from msgspec import inspect
 
-from meeseeks.core.wording import one_of, shown, unknown
+from meeseeks.core.wording import key_shown, one_of, shown, unknown
 from meeseeks.errors import ConfigError
 
 from .text import KeyPath, Tree
@@ -55,7 +55,6 @@ _REFUSED_KEYS: dict[str, dict[str, str]] = {
 """Keys that must not be passed over, since whoever writes them relies on them."""
 
 _OLD_NAMES = {"pools": {"max_runtime": "runtime"}}
-_SHOWN_MAX = 64  # of a key in an error
 _NAME = re.compile(r"(?!__)[^\s*/@]{1,255}")
 
 
@@ -80,8 +79,7 @@ class Check:
     def error(self, path: KeyPath, what: str) -> ConfigError:
         """A ConfigError for a key: where it stood, its name, and what is wrong with it."""
         origin = self.tree.origin(path)
-        named = ".".join(part if part.isprintable() and len(part) <= _SHOWN_MAX else shown(part) for part in path)
-        return ConfigError(f"{origin + ': ' if origin else ''}{named} {what}")
+        return ConfigError(f"{origin + ': ' if origin else ''}{'.'.join(map(key_shown, path))} {what}")
 
     def name(self, path: KeyPath, name: Any) -> None:
         """Refuse what is no name of a node or a pool."""

@@ -16,7 +16,7 @@ from meeseeks.errors import InvalidRequest
 from .placement import CONFIG_POOL
 from .record import KILLED, NEW, Record, Spec, Status, jobinfo
 from .tls_options import secret_in
-from .wording import one_of, shown, unknown
+from .wording import key_shown, one_of, shown, unknown
 
 __all__ = ["JOB_KEYS", "MAX_NAME_LENGTH", "MAX_RETRIES", "MAX_RUNTIME", "MAX_SPEC_BYTES", "check"]
 
@@ -80,8 +80,8 @@ def _check_has_no_secret(result: dict[str, Any]) -> None:
         raise InvalidRequest("args are nested too deeply") from error
     if at is not None:
         raise InvalidRequest(
-            f"args: {at} can't be pushed as a job, which others can read: put it into a configuration file of its "
-            "node (chmod 600)"
+            f"args: {key_shown(at)} can't be pushed as a job, which others can read: put it into a configuration file "
+            "of its node (chmod 600)"
         )
 
 

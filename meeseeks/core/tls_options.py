@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from meeseeks.errors import InvalidRequest
 
-from .wording import one_of, shown, unknown
+from .wording import key_shown, one_of, shown, unknown
 
 __all__ = ["TlsOptions", "check_tls", "refuse_secret", "secret_in"]
 
@@ -50,7 +50,7 @@ def refuse_secret(values: object) -> None:
     found = secret_in(values)
     if found is not None:
         raise InvalidRequest(
-            f"{found} can't be an argument, since everybody on this machine can see it there: "
+            f"{key_shown(found)} can't be an argument, since everybody on this machine can see it there: "
             "put it into a configuration file that only you can read (chmod 600)"
         )
 

@@ -1,6 +1,6 @@
 """How an error says which value is wrong: shortened, and with the known name that is nearest to an unknown one.
 
-What is shown here came from outside: both functions take any object, of any size.
+What is shown here came from outside: a value may be any object, of any size.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["one_of", "shown", "unknown"]
+__all__ = ["key_shown", "one_of", "shown", "unknown"]
 
 _LONGEST_NAME = 64
+_LONGEST_KEY = 64  # that is shown as it is
 
 
 class _Shown(reprlib.Repr):
@@ -32,6 +33,11 @@ _shown = _Shown()
 def shown(value: object) -> str:
     """A value as an error's sentence shows it: on one line, and never long."""
     return _shown.repr(value)
+
+
+def key_shown(key: str) -> str:
+    """A key as an error's sentence shows it: as it is, or as a value where it is long, or has what does not print."""
+    return key if key.isprintable() and len(key) <= _LONGEST_KEY else shown(key)
 
 
 def one_of(names: Iterable[str]) -> str:

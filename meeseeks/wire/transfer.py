@@ -81,31 +81,22 @@ def receive_nowait(socket: Socket) -> list[bytes] | None:
 
 def receive_reply(socket: Socket) -> bytes | None:
     """The body of the next message of a DEALER, or None, as above."""
-    if socket.closed:
-        return None
-    try:
-        return _body(socket, socket.recv(zmq.NOBLOCK, copy=False)) or b""
-    except zmq.Again:
-        return None
+    frame = _first(socket)
+    return None if frame is None else _body(socket, frame) or b""
 
 
 def receive_update(socket: Socket) -> bytes | None:
     """The body of the next message of a SUB, which has a topic before it; None as above."""
-    if socket.closed:
-        return None
-    try:
-        topic = socket.recv(zmq.NOBLOCK, copy=False)
-    except zmq.Again:
+    if (topic := _first(socket)) is None:
         return None
     return (_body(socket, socket.recv(copy=False)) or b"") if topic.more else b""
 
 
 def receive_request(socket: Socket) -> Received | None:
     """The next message of a ROUTER. As of a REQ it may have an empty frame before its body."""
-    try:
-        envelope = [socket.recv(zmq.NOBLOCK)]
-    except zmq.Again:
+    if (routing_id := _first(socket)) is None:
         return None
+    envelope = [routing_id.bytes]
     first = frame = socket.recv(copy=False)
     if frame.more and not len(frame):
         envelope.append(b"")
@@ -116,12 +107,20 @@ def receive_request(socket: Socket) -> Received | None:
 
 def receive_subscription(socket: Socket) -> Subscription | None:
     """The next subscription that begins or ends at an XPUB, or None."""
-    try:
-        frame = socket.recv(zmq.NOBLOCK, copy=False)
-    except zmq.Again:
+    if (frame := _first(socket)) is None:
         return None
     said = _body(socket, frame) or b""
     return Subscription(said[:1] == b"\x01", said[1:].decode("ascii", "replace"), _host(frame), _fd(frame))
+
+
+def _first(socket: Socket) -> zmq.Frame | None:
+    """The first frame of the next message, if there is one; see `receive_nowait`."""
+    if socket.closed:
+        return None
+    try:
+        return socket.recv(zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return None
 
 
 def _body(socket: Socket, frame: zmq.Frame) -> bytes | None:

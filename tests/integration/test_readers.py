@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -51,18 +52,22 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         yield Reader(folder, node)
 
 
+def files_of(node: NodeProcess) -> list[str]:
+    return os.listdir(f"/proc/{node.pid}/fd") if node.running else []
+
+
 def test_many_who_come_by_one_routing_id_do_not_end_the_node(reader: Reader):
-    for _ in range(2):
+    before = len(files_of(reader.node))
+    for _ in range(4):
         with ExitStack() as stack:
             same = [stack.enter_context(closing(reader.socket(routing_id=b"same"))) for _ in range(20)]
             for socket in same:
                 socket.send(LS)
             wait_until(lambda same=same: any(socket.poll(0) for socket in same), 10)
             assert msgpack.unpackb(next(socket for socket in same if socket.poll(0)).recv())["response"] == {"ls": []}
-        for _ in range(20):  # the assertion of libzmq that failed did so when they left
-            with reader.node.client() as client:
-                assert client.ls(state="none") == []
-    assert reader.node.running
+        # An assertion of libzmq failed when it let go of them. (What else it opens meanwhile are less than ten.)
+        wait_until(lambda: not reader.node.running or len(files_of(reader.node)) < before + 10, 20)
+        assert reader.node.running, reader.node.report()
 
 
 def test_one_who_knows_another_s_routing_id_does_not_get_his_answers(reader: Reader):

@@ -201,6 +201,10 @@ def test_what_is_wrong_is_refused_by_name(wrong, said):
             {"pool": "__config", "args": {"nodes": {"far": {"ssl": {"pass": "hush"}}}}},
             "args: nodes.far.ssl.pass can't be pushed as a job, which others can read: put it into a configuration",
         ),
+        (
+            {"pool": "__config", "args": {"nodes": {"a\nb": {"ssl": {"pass": "hush"}}}}},
+            r"args: 'nodes.a\nb.ssl.pass' can't be pushed",
+        ),
         ({"pool": "__config", "args": {"listen.ssl.pass": "hush"}}, "args: listen.ssl.pass can't be pushed as a job"),
         ({"pool": "__config", "args": {"a": 2**70}}, "the job can't be sent as MessagePack: "),
         ({"pool": "__config", "args": {"a": object()}}, "the job can't be sent as MessagePack: "),
