@@ -20,7 +20,7 @@ import ssl
 import tempfile
 import threading
 from asyncio import sslproto
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,12 +132,13 @@ class Forwarder:
         with inner:
             try:
                 await asyncio.sleep(self._pause)
-                far = await asyncio.wait_for(self._connect(), _CONNECT_S)
+                async with asyncio.timeout(_CONNECT_S):
+                    far = await self._connect()
             except OSError as error:
                 self._failed(failure_of(error))
                 return
-            near = await asyncio.open_unix_connection(sock=inner, limit=_CHUNK)
-            await _pump(near, far, self._on_first, self._on_silent_end)
+            async with _closing(far), _closing(await asyncio.open_unix_connection(sock=inner, limit=_CHUNK)) as near:
+                await _pump(near, far, self._on_first, self._on_silent_end)
 
     async def _connect(self) -> Streams:
         return await asyncio.open_connection(
@@ -206,13 +207,14 @@ class Terminator:
                 why = left if isinstance(error, ConnectionError) else failure_of(error).why
                 self._turned_away(host, f"TLS with it did not come about: {why}")
                 return
-            try:
-                near = await self._connect_inner(host)
-            except OSError as error:
-                _log.error("the socket behind TLS is gone: %s", error)
-                await _close(far[1])
-                return
-            await _pump(near, far, on_silent_end=partial(self._on_silent_end, host))
+            async with _closing(far):
+                try:
+                    near = await self._connect_inner(host)
+                except OSError as error:
+                    _log.error("the socket behind TLS is gone: %s", error)
+                    return
+                async with _closing(near):
+                    await _pump(near, far, on_silent_end=partial(self._on_silent_end, host))
 
     def _on_silent_end(self, host: str, error: OSError | None) -> None:
         # With TLS 1.3 our certificate is judged only after our side of the handshake is over.
@@ -329,7 +331,7 @@ async def _pump(
     on_first: Callable[[], None] = lambda: None,
     on_silent_end: Callable[[OSError | None], None] = lambda _error: None,
 ) -> None:
-    """Carry bytes both ways until one side ends, and close both.
+    """Carry bytes both ways until one side ends.
 
     `on_first` hears of the first that comes from the far side, `on_silent_end` of an end before that, with its error.
     """
@@ -363,11 +365,18 @@ async def _pump(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(_close(far[1]), _close(near[1]))
 
 
-async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(OSError):
-        await asyncio.wait_for(writer.wait_closed(), _CLOSE_S)
-    writer.transport.abort()
+@contextlib.asynccontextmanager
+async def _closing(streams: Streams) -> AsyncIterator[Streams]:
+    """Close a connection at the end: politely, if the other side answers soon and we are not cancelled ourselves."""
+    writer = streams[1]
+    try:
+        yield streams
+    finally:
+        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                await asyncio.wait_for(writer.wait_closed(), _CLOSE_S)
+        finally:
+            writer.transport.abort()

@@ -46,13 +46,13 @@ def test_all_promises_are_kept_in_a_minute_of_chaos(tmp_path):
     assert not found.problems, said
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_what_nodes_without_a_disk_forget_is_noticed(tmp_path):
+def test_what_a_node_without_a_disk_forgets_is_noticed(tmp_path):
+    # One node alone: in a mesh another one may have heard all that it knew.
     found, said = campaign(
-        tmp_path, seed=1, faults=4, only=("kill-node",), quiet_within_s=5, config={"state.sync": "memory"}
+        tmp_path, seed=1, nodes=1, faults=2, only=("kill-node",), quiet_within_s=5, config={"state.sync": "memory"}
     )
-    assert found.problems, said
+    assert found.counts["lost"], said
 
 
 def test_a_seed_is_a_plan():
