@@ -84,9 +84,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
     try:
         wait_until(no_process, _LEAVE_S, lambda: f"an end of the processes that the test left: {leaks}")
-        wait_until(
-            no_thread, _LEAVE_S, lambda: f"an end of the threads: {set(threading.enumerate()) - before_threads}"
-        )
+        wait_until(no_thread, _LEAVE_S, lambda: f"an end of the threads: {set(threading.enumerate()) - before_threads}")
     finally:
         kill_all(leaks)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import meeseeks
+from tests.cli import prefork
 from tests.support.nodes import NodeProcess, mesh
 
 ROOT = Path(meeseeks.__file__).parent.parent
@@ -44,18 +44,15 @@ def environment(node: NodeProcess | None = None) -> dict[str, str]:
 
 
 def call(node: NodeProcess | None, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Answer:
-    """Run `mks args` to its end."""
-    done = subprocess.run(
-        [*COMMAND, *args],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        cwd=cwd,
-        env={**environment(node), **(env or {})},
-        check=False,
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
+    """Run `mks args` to its end, in a process of its own that has not to import everything first: see prefork.py."""
+    return Answer(*prefork.run(args, {**environment(node), **(env or {})}, cwd or Path.cwd(), TIMEOUT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _preforked() -> Iterator[None]:
+    """Before the first test, so that none takes it for its own leak."""
+    with prefork.running(environment()):
+        yield
 
 
 @pytest.fixture(scope="module")

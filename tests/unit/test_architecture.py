@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import meeseeks
 
@@ -48,11 +48,17 @@ def room_of(path: Path) -> str:
     return "" if first == "__init__.py" else first.removesuffix(".py")
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports_of(path: Path) -> list[tuple[str, ast.stmt]]:
     """The absolute names of the modules that a file imports, wherever it does."""
     package = ["meeseeks", *path.relative_to(PACKAGE).parts[:-1]]
     found: list[tuple[str, ast.stmt]] = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found += [(alias.name, node) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -70,8 +76,23 @@ def _is_module(name: str) -> bool:
 
 
 def each(*rooms: str):
+    """One test for all files (of these rooms), that says what is wrong with each of them."""
     chosen = [path for path in MODULES if not rooms or room_of(path) in rooms]
-    return pytest.mark.parametrize("path", chosen, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+    def decorate(check: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for path in chosen:
+                try:
+                    check(path)
+                except AssertionError as error:
+                    wrong.append(f"{path.relative_to(PACKAGE)}: {error}")
+            assert chosen
+            assert not wrong, "\n".join(wrong)
+
+        return test
+
+    return decorate
 
 
 def test_every_room_is_known():
@@ -102,7 +123,7 @@ def test_only_what_is_declared_is_imported_from_outside(path):
 def test_the_core_does_no_io_and_takes_the_time_as_an_argument(path):
     for name, node in imports_of(path):
         assert name.split(".")[0] not in CORE_MAY_NOT, f"line {node.lineno}: {name}"
-    calls = [node.func.id for node in ast.walk(ast.parse(path.read_text())) if _is_named_call(node)]
+    calls = [node.func.id for node in ast.walk(tree_of(path)) if _is_named_call(node)]
     assert not {"open", "print", "input", "exec", "eval"} & set(calls)
 
 
@@ -118,7 +139,7 @@ def test_no_asyncio_outside_of_tunnels(path):
 
 @each("errors", "core", "config", "wire", "executor", "node", "client")
 def test_imports_stand_at_the_top(path):
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     top = {id(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)}
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
@@ -128,7 +149,7 @@ def test_imports_stand_at_the_top(path):
 
 @each()
 def test_every_module_says_what_is_public(path):
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     code = [node for node in tree.body if not isinstance(node, ast.Expr)]
     targets = [t for n in code if isinstance(n, ast.Assign) for t in n.targets]
     targets += [n.target for n in code if isinstance(n, ast.AnnAssign)]
@@ -138,22 +159,22 @@ def test_every_module_says_what_is_public(path):
 
 @each()
 def test_every_module_begins_with_what_it_is_for(path):
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     assert not tree.body or ast.get_docstring(tree)
 
 
 @each()
 def test_a_file_is_one_noun(path):
-    text = path.read_text()
-    assert text.count("\n") <= 400
-    for node in ast.walk(ast.parse(text)):
+    lines = path.read_text().count("\n")
+    assert lines <= 400, f"{lines} lines"
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 50, f"{node.name} has too many lines"
 
 
 @each()
 def test_no_error_is_swallowed(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"line {node.lineno}: a bare except"
             broad = isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
