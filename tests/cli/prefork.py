@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 __all__ = ["run", "running"]
 
@@ -55,6 +55,8 @@ def running(environment: Mapping[str, str]) -> Iterator[None]:
 
 def run(args: Sequence[str], environment: Mapping[str, str], folder: Path, timeout: float) -> tuple[int, str, str]:
     """Call `mks` to its end: exit code (minus the signal), stdout, stderr. TimeoutError, and it is killed."""
+    if not _addresses:
+        return _run_whole(args, environment, folder, timeout)
     request = json.dumps({"args": [*args], "environment": dict(environment), "folder": str(folder)}).encode()
     assert len(request) < _REQUEST_MAX
     with (
@@ -72,9 +74,31 @@ def run(args: Sequence[str], environment: Mapping[str, str], folder: Path, timeo
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
             raise
-        out.seek(0)
-        err.seek(0)
-        return code, out.read().decode(), err.read().decode()
+        return code, _all_of(out), _all_of(err)
+
+
+def _run_whole(
+    args: Sequence[str], environment: Mapping[str, str], folder: Path, timeout: float
+) -> tuple[int, str, str]:
+    """Where a few calls are not worth a process that waits for them."""
+    command = [sys.executable, "-m", "meeseeks.cli", *args]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        done = subprocess.run(
+            command,
+            env=environment,
+            cwd=folder,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            check=False,
+        )
+        return done.returncode, _all_of(out), _all_of(err)
+
+
+def _all_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
 
 # --- on the other side

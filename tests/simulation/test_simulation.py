@@ -17,7 +17,7 @@ from tests.simulation.runner import run_plan, run_seed, shrink, tell
 FOUND = [948, 3406, 5514, 5846, 5900, 32092, 701044, 2004528, 3906331179]
 """Seeds that failed once, with the plans as they are now. What they found is in unit tests as well."""
 BLOCKS = 8
-SEEDS_A_BLOCK = 10
+SEEDS_A_BLOCK = 6
 FIRST_SEED = {
     "heard-lately": 0,
     "not-known-to-run": 1,
@@ -69,7 +69,7 @@ def test_a_seed_replays_exactly() -> None:
 def test_a_failure_is_shrunk_to_a_short_story() -> None:
     with MUTANTS["judge-at-once-after-waking"]():
         plan = make_plan(FIRST_SEED["judge-at-once-after-waking"])
-        small = shrink(plan, tries=60)
+        small = shrink(plan, tries=30)
         outcome, world = run_plan(small)
         assert outcome.violations
         assert len(small.actions) < len(plan.actions) / 4
