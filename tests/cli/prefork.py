@@ -26,7 +26,8 @@ from typing import IO, NoReturn
 __all__ = ["run", "running"]
 
 _REQUEST_MAX = 256 * 1024
-_START_S = 30.0
+_END_S = 30.0
+_READY = b"ready\n"
 _addresses: list[bytes] = []
 
 
@@ -41,16 +42,25 @@ def running(environment: Mapping[str, str]) -> Iterator[None]:
         listener.listen(64)
         command = [sys.executable, "-m", "tests.cli.prefork", str(listener.fileno())]
         process = subprocess.Popen(
-            command, env=environment, pass_fds=[listener.fileno()], stdin=subprocess.PIPE, start_new_session=True
+            command,
+            env=environment,
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # Right after its exec its environment can't be read, and with it the mark that it is no leak of a test.
+        with process.stdout as said:
+            assert said.readline() == _READY
         _addresses.append(listener.getsockname())
     try:
         yield
     finally:
         _addresses.pop()
-        assert process.stdin is not None
         process.stdin.close()  # which ends it
-        assert process.wait(_START_S) == 0
+        assert process.wait(_END_S) == 0
 
 
 def run(args: Sequence[str], environment: Mapping[str, str], folder: Path, timeout: float) -> tuple[int, str, str]:
@@ -164,6 +174,7 @@ def _main() -> None:
     for module in pkgutil.iter_modules(import_module("meeseeks.cli").__path__):
         if not module.name.startswith(("__", "demo", "top")):  # these need a terminal, or more time than an import
             import_module(f"meeseeks.cli.{module.name}")
+    os.write(1, _READY)
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         _serve(listener)
 
