@@ -55,7 +55,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Where Python may not keep what it compiles beside the sources, as in many containers, it is kept for the session.
 
-    Each of some thousand processes would compile the whole package again: half of the time of the suite.
+    Each node, executor and `mks` would compile the package again: an eighth of the CPU of the suite, as measured.
     """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
@@ -92,18 +92,17 @@ def _run_whole(
 ) -> tuple[int, str, str]:
     """Where a few calls are not worth a process that waits for them."""
     command = [sys.executable, "-m", "meeseeks.cli", *args]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        done = subprocess.run(
-            command,
-            env=environment,
-            cwd=folder,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            check=False,
-        )
-        return done.returncode, _all_of(out), _all_of(err)
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=folder,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 def _all_of(file: IO[bytes]) -> str:
@@ -126,7 +125,7 @@ def _serve(listener: socket.socket) -> None:
                 if key.fileobj is listener:
                     connection, _ = listener.accept()
                     pid = _fork(connection)
-                    connection.send(str(pid).encode())
+                    _tell(connection, pid)
                     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
                 else:
                     selector.unregister(key.fd)
@@ -134,7 +133,12 @@ def _serve(listener: socket.socket) -> None:
                     pid, connection = key.data
                     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                     with connection:
-                        connection.send(str(code).encode())
+                        _tell(connection, code)
+
+
+def _tell(connection: socket.socket, number: int) -> None:
+    with suppress(BrokenPipeError):  # who has lost his patience says so himself; the other calls go on
+        connection.send(str(number).encode())
 
 
 def _fork(connection: socket.socket) -> int:
