@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from .lifecycle import Event, advance, is_resubmitted
+from .lifecycle import Event, advance, is_resubmitted, may_expire
 from .placement import Loads
-from .record import COUNT_MAX, END_STATES, Record, Spec, Status, view_state
+from .record import COUNT_MAX, END_STATES, Record, Spec, Status
 from .settings import Settings
 from .table import Table
 
@@ -163,13 +163,15 @@ class Ledger:
 
     def expire(self, limit: int) -> list[str]:
         """Forget up to `limit` jobs that ended long enough ago, and name them."""
-        gone = self.table.expired(self.wall - self.settings.expire, limit)
+        gone = self.table.expired(self.wall - self.settings.expire, limit, self.wall)
         for jid in gone:
             self.forget(jid)
         return gone
 
     def is_stale(self, record: Record) -> bool:
         """Whether a record that is not in the table ended so long ago that it has expired here."""
-        if record.spec.id in self.table or view_state(record) not in END_STATES:
-            return False
+        return record.spec.id not in self.table and may_expire(record) and self.is_old(record)
+
+    def is_old(self, record: Record) -> bool:
+        """Whether it was changed last so long ago that it would have expired, if it had ended then."""
         return max(record.spec.ts, record.status.ts) < self.wall - self.settings.expire

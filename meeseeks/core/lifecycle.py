@@ -11,7 +11,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .record import DONE, END_STATES, FAILED, KILLED, NEW, RUNNING, Record, Spec, Status, is_dead, is_lost
+from .record import (
+    DONE,
+    END_STATES,
+    FAILED,
+    KILLED,
+    NEW,
+    RUNNING,
+    Record,
+    Spec,
+    Status,
+    is_dead,
+    is_lost,
+    view_state,
+)
 
 __all__ = [
     "TRANSITIONS",
@@ -24,6 +37,7 @@ __all__ = [
     "followup",
     "is_over",
     "is_resubmitted",
+    "may_expire",
     "phase_of",
 ]
 
@@ -213,3 +227,17 @@ def is_over(record: Record) -> bool:
     if is_lost(record) or status.state == KILLED or (status.node is None and is_dead(record)):
         return True
     return status.state in END_STATES and not is_resubmitted(record)
+
+
+def may_expire(record: Record) -> bool:
+    """Whether a job that reads as ended is over for everybody, so that it may be forgotten after `state.expire`.
+
+    Not one whose kill is still to be carried out, however long its node is away: forgotten here, it would run there.
+    And not one that its submit node is to run again.
+    """
+    spec, status = record.spec, record.status
+    if view_state(record) not in END_STATES or is_resubmitted(record):
+        return False
+    if spec.killed_generation < spec.generation:
+        return True
+    return status.generation >= spec.killed_generation and status.state in END_STATES

@@ -15,6 +15,7 @@ import msgspec
 from meeseeks.errors import InvalidRequest
 
 from .effects import ALL, OWN, Beat, Effects, Event, Snapshot, Update
+from .forgotten import Forgotten
 from .ledger import Ledger
 from .mesh import Mesh
 from .owner import Owner
@@ -81,6 +82,7 @@ class NodeState:
         self.table = self.ledger.table
         self.mesh = Mesh(settings, incarnation, now, boot)
         self.owner = Owner(self.ledger, self.mesh)
+        self.forgotten = Forgotten(self.ledger, self.owner.tasks, since=0.0 if boot else wall)
         self.submitter = Submitter(self.ledger, self.mesh, self.owner)
         self.requests = Requests(self.ledger, self.mesh, self.owner, self.submitter)
         self.info: dict[str, float] = {}
@@ -177,8 +179,9 @@ class NodeState:
         if settings.name != self.settings.name:
             raise InvalidRequest("a running node keeps its name")
         # Leases that others hold were given for the time that was agreed then: nobody is judged before that is over.
-        shorter = max(0.0, self.settings.lost_after - settings.lost_after)
-        self.mesh.awake_at = max(self.mesh.awake_at, self.ledger.now + shorter if shorter else 0.0)
+        shorter = self.settings.lost_after - settings.lost_after
+        if shorter > 0.0:  # counts on from an earlier such change: leases may be as old as that
+            self.mesh.awake_at = max(self.mesh.awake_at, self.ledger.now) + shorter
         self.settings = self.ledger.settings = self.mesh.settings = settings
         self.owner.set_pools(settings.pools)
 
@@ -238,8 +241,12 @@ class NodeState:
 
     def _merge(self, records: list[Record]) -> None:
         for record in records:
-            if not self.ledger.is_stale(record):
-                self.ledger.merge(record)
+            if self.ledger.is_stale(record):
+                continue
+            was_forgotten = self.forgotten.is_one(record)
+            self.ledger.merge(record)
+            if was_forgotten:
+                self.forgotten.end(record.spec.id)
 
     def _upkeep(self) -> None:
         """Once a heartbeat: everything that silence and age may lead to."""
@@ -250,6 +257,7 @@ class NodeState:
         self.owner.beat_due = True
         self.mesh.tick(now)
         self.submitter.judge_lost_nodes()
+        self.owner.recall()
         if any(pool.ready for pool in self.owner.pools.values()):
             self.owner.rebalance(self.submitter.room_elsewhere())
         if not self._is_expiring:

@@ -117,6 +117,8 @@ class Owner:
             self.forget_line(record.spec.id)
             self._drop_tasks(record.spec.id, "held", only_waiting=True)
         else:
+            if self.pools[record.spec.pool].settings.hold:  # what was handed over in advance comes back into the line
+                self._drop_tasks(record.spec.id, "its pool is on hold", only_waiting=True)
             self._line_up(record)
 
     def fence(self, jid: str, record: Record | None) -> None:
@@ -183,13 +185,13 @@ class Owner:
         return bool(tasks)
 
     def _order_kill(self, task: Task, why: str, *, only_waiting: bool = False) -> None:
-        if task.killing and (only_waiting or not task.only_waiting):
-            return
-        task.killing, task.only_waiting = True, only_waiting
         pool = self.pools.get(task.pool)
         grace = pool.settings.grace if pool is not None else PoolSettings().grace
         if self.stopping:
             grace = min(grace, 5.0)  # a node that is told to stop is gone within ten seconds
+        if task.killing and (only_waiting or not (task.only_waiting or grace < task.grace)):
+            return
+        task.killing, task.only_waiting, task.grace = True, only_waiting, grace
         self.orders.append(Kill(task.key, grace, why, only_waiting))
 
     def start_ready(self) -> None:
@@ -218,8 +220,25 @@ class Owner:
                 continue
             for jid in list(pool.ready)[: has_room.get(name, 0)]:
                 record = self.ledger.table.get(jid)
-                if record is not None and phase_of(record.status) is Phase.CLAIMED and record.spec.node is None:
+                if record is not None and self._may_move(record):
                     self._give_back(record)
+
+    def _may_move(self, record: Record) -> bool:
+        """Whether another node may run it: not where it runs again (`restart`, `retries`) or nobody would assign it."""
+        spec, status = record.spec, record.status
+        if phase_of(status) is not Phase.CLAIMED or spec.node is not None or status.start_count:
+            return False
+        return spec.submit_node == self.ledger.name or self.mesh.is_alive(spec.submit_node, self.ledger.now)
+
+    def recall(self) -> None:
+        """Take jobs back into the line that were handed over in advance, where those before them are not short."""
+        patience = 2 * self.ledger.settings.heartbeat
+        for name, pool in self.pools.items():
+            if pool.is_ahead() and self.ledger.now - pool.moved_at >= patience:
+                pool.take_for_slow(patience)
+                for task in self.tasks:
+                    if task.pool == name and not task.started:
+                        self._order_kill(task, "recalled", only_waiting=True)
 
     # --- what the executor tells
 
@@ -345,7 +364,8 @@ class Owner:
         """A task is over: make room, look at its job again, and return the record if it is about this very run."""
         task = self.tasks.remove(key)
         if task is not None and task.pool in self.pools:
-            self.pools[task.pool].in_flight -= 1
+            pool = self.pools[task.pool]
+            pool.in_flight, pool.moved_at = pool.in_flight - 1, self.ledger.now
         self.ledger.dirty[key.job] = None
         return self._named_by(key)
 

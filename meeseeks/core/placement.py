@@ -8,15 +8,19 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import NamedTuple
 
 from .effects import PoolStatus
 from .record import END_STATES, Record, is_lost
 
-__all__ = ["CONFIG_POOL", "Candidate", "Loads", "Waiting", "fits", "has_room", "place"]
+__all__ = ["CONFIG_POOL", "Candidate", "Group", "Loads", "Waiting", "fits", "has_room", "place"]
 
 CONFIG_POOL = "__config"
 """A job for this pool is no command: its args are configuration, for its node to apply."""
+
+Group = tuple[str, str | None, bool]
+"""Jobs that may go to the same nodes: pool, wished node, held."""
 
 _UNLIMITED = 1_000_000_000
 
@@ -86,8 +90,9 @@ class Waiting:
 
     def __init__(self) -> None:
         # OrderedDict, since taking the first out of a plain dict again and again costs ever more
-        self._groups: dict[tuple[str, str | None, bool], OrderedDict[str, None]] = {}
-        self._group_of: dict[str, tuple[str, str | None, bool]] = {}
+        self._groups: dict[Group, OrderedDict[str, int]] = {}
+        self._group_of: dict[str, Group] = {}
+        self._numbers = count()
 
     def __len__(self) -> int:
         return len(self._group_of)
@@ -103,7 +108,7 @@ class Waiting:
             return
         self.remove(spec.id)
         self._group_of[spec.id] = group
-        self._groups.setdefault(group, OrderedDict())[spec.id] = None
+        self._groups.setdefault(group, OrderedDict())[spec.id] = next(self._numbers)
 
     def remove(self, jid: str) -> None:
         """It waits no longer."""
@@ -113,32 +118,38 @@ class Waiting:
             if not self._groups[group]:
                 del self._groups[group]
 
-    def groups(self) -> Iterator[tuple[str, str | None, bool]]:
+    def groups(self) -> Iterator[Group]:
         """The groups that have jobs."""
         return iter(list(self._groups))
 
-    def first(self, group: tuple[str, str | None, bool]) -> str | None:
+    def first(self, group: Group) -> str | None:
         """The oldest job of a group."""
         return next(iter(self._groups.get(group, ())), None)
 
-    def group_of(self, jid: str) -> tuple[str, str | None, bool]:
+    def since(self, group: Group) -> int:
+        """How long its oldest job has waited: of two groups, the one with the lower number has the older job."""
+        return next(iter(self._groups[group].values()))
+
+    def group_of(self, jid: str) -> Group:
         """The group of a job that waits."""
         return self._group_of[jid]
 
-    def line(self, group: tuple[str, str | None, bool]) -> Iterable[str]:
+    def line(self, group: Group) -> Iterable[str]:
         """The jobs of a group, oldest first."""
         return self._groups.get(group, ())
 
 
 def place(
     waiting: Waiting,
-    group: tuple[str, str | None, bool],
+    group: Group,
     candidates: Iterable[Candidate],
     loads: Loads,
     *,
     use_loadavg: bool,
 ) -> Iterator[tuple[str, str]]:
     """Pairs (job, node) for a group, as long as there is room. The caller assigns each job before it takes the next.
+
+    Several groups may be placed by turns: loads count as they are when a job is placed.
 
     Nodes with free slots come first, most free slots before fewer; then those whose slots are so short-lived that they
     want a job in advance; full ones only where they said so (`wait_in_pool`). A held job takes no slot: any node does.
@@ -154,9 +165,12 @@ def place(
     heapq.heapify(heap)
     while heap and (jid := waiting.first(group)) is not None:
         _, node, load, candidate = heap[0]
-        yield jid, node
-        if held or has_room(candidate, load + 1):
-            heapq.heapreplace(heap, (_rank(candidate, load + 1, use_loadavg), node, load + 1, candidate))
+        now = loads.jobs[node, pool]
+        if now == load:
+            yield jid, node
+            now += not held
+        if held or has_room(candidate, now):
+            heapq.heapreplace(heap, (_rank(candidate, now, use_loadavg), node, now, candidate))
         else:
             heapq.heappop(heap)
 

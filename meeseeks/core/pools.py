@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ _SHORTEST = 0.001
 class Task:
     """One order to the executor that has not been acknowledged as over."""
 
-    __slots__ = ("key", "killing", "lessor", "only_waiting", "pool", "started")
+    __slots__ = ("grace", "key", "killing", "lessor", "only_waiting", "pool", "started")
 
     def __init__(self, key: TaskKey, pool: str, lessor: str | None) -> None:
         self.key = key
@@ -31,6 +32,8 @@ class Task:
         self.killing = False
         self.only_waiting = False
         """The kill that was ordered is one that lets it run if it has started."""
+        self.grace = math.inf
+        """Of the kill that was ordered."""
 
 
 class Tasks:
@@ -86,6 +89,8 @@ class Pool:
         """Tasks at the executor: running, or next in line there."""
         self.ready_since = 0.0
         """Since when the first in line has been there (for giving jobs back when others have room)."""
+        self.moved_at = 0.0
+        """When a job was last handed over to the executor, or came back from it."""
         self._mean: float | None = None
 
     @property
@@ -104,6 +109,14 @@ class Pool:
     def ended(self, duration: float) -> None:
         """A task of this pool ran for so many seconds."""
         self._mean = duration if self._mean is None else 0.8 * self._mean + 0.2 * duration
+
+    def is_ahead(self) -> bool:
+        """Whether the executor has more than its slots take."""
+        return bool(self.prefetch) and self.in_flight > self.settings.slots
+
+    def take_for_slow(self, seconds: float) -> None:
+        """Its jobs take at least so long now, whatever they took before."""
+        self._mean = max(seconds, self._mean or 0.0)
 
     def line_up(self, jid: str, now: float) -> None:
         """A claimed job may start from now on."""

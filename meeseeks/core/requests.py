@@ -17,7 +17,7 @@ from .mesh import Mesh
 from .owner import Owner
 from .placement import CONFIG_POOL
 from .record import COUNT_MAX, END_STATES, KILLED, NEW, Record, Spec, is_lost, view_state
-from .spec import check
+from .spec import MAX_NAME_LENGTH, check
 from .submitter import Submitter
 from .wording import shown
 
@@ -52,7 +52,7 @@ class Requests:
         for request in requests:
             for jid, record, changes in self._plan(request, made):
                 planned.append((jid, record, changes))
-                made.add(jid)
+                made.update((jid, changes.get("group", jid)))
         for jid, record, changes in planned:
             self._carry_out(jid, record, changes)
         return {jid: self._info(jid) for jid, _, _ in planned}
@@ -65,8 +65,8 @@ class Requests:
         if jid is not None and not isinstance(jid, str):
             check(request, new=True)  # says what an id has to be
         known = [jid] if isinstance(jid, str) and jid in table else table.group(jid) if isinstance(jid, str) else []
-        if jid in made:
-            raise InvalidRequest(f"id {jid!r} stands twice in one submit_many")
+        if jid in made or not made.isdisjoint(known):
+            raise InvalidRequest(f"id {jid!r} stands twice in one submit_many, itself or as one of a group")
         changes = check(request, new=not known)
         if not known:
             new = self._expand(changes)
@@ -104,7 +104,14 @@ class Requests:
                     f"node {pattern!r} matches no online node that has pool {pool!r} (nodes that have it: {have})"
                 )
             nodes.update(dict.fromkeys(found))
-        return [(f"{jid}@{name}", {**changes, "node": name, "group": jid}) for name in nodes]
+        ids = {name: f"{jid}@{name}" for name in nodes}
+        longest = max(ids.values(), key=len)
+        if len(longest) > MAX_NAME_LENGTH:
+            raise InvalidRequest(
+                f"id has {len(jid)} characters, and {len(longest)} with @ and the node: at most {MAX_NAME_LENGTH} "
+                "are allowed for each job of several nodes"
+            )
+        return [(one, {**changes, "node": name, "group": jid}) for name, one in ids.items()]
 
     def _nodes_with(self, pool: str) -> list[str]:
         names = [p.name for p in self.mesh.peers.values() if self.mesh.is_online(p.name, self.ledger.now)]

@@ -49,7 +49,7 @@ class Starter:
             while pool.ready and pool.has_room():
                 jid = next(iter(pool.ready))
                 del pool.ready[jid]
-                pool.ready_since = self.ledger.now
+                pool.ready_since = pool.moved_at = self.ledger.now
                 record = self.ledger.table.get(jid)
                 if record is not None and self._may_start(record, name):
                     self._start(record, pool)

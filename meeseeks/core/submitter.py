@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 from .effects import PoolStatus
@@ -9,7 +10,7 @@ from .ledger import Ledger
 from .lifecycle import Event, Phase, is_over, is_resubmitted, phase_of
 from .mesh import Mesh
 from .owner import Owner, again_delay
-from .placement import CONFIG_POOL, Candidate, Waiting, place
+from .placement import CONFIG_POOL, Candidate, Group, Waiting, place
 from .reasons import Reasons
 from .record import COUNT_MAX, END_STATES, Record, is_dead, is_lost
 
@@ -138,29 +139,46 @@ class Submitter:
     # --- placement
 
     def place_waiting(self) -> None:
-        """Assign what can be assigned, oldest first within each group of like jobs, and so many in one turn."""
+        """Assign what can be assigned, oldest first, and so many in one turn."""
         self.has_more = False
-        if not self.waiting:
-            return
+        lines = self._lines()
         left = _PLACE_MAX
+        while lines:
+            _, group, pairs = lines[0]
+            jid, node = next(pairs, (None, ""))
+            if jid is None:  # no room for these
+                heapq.heappop(lines)
+                continue
+            left -= 1
+            if left < 0 or jid in self.ledger.dirty:  # this one has changed, and is to be looked at first
+                self.has_more = True
+                heapq.heappop(lines)
+                continue
+            self.waiting.remove(jid)
+            record = self.ledger.table.get(jid)
+            if record is not None and phase_of(record.status) is Phase.UNASSIGNED:
+                self.ledger.advance(record, Event.ASSIGN, node=node, leased=record.spec.asks_rerun)
+            if self.waiting.first(group) is None:
+                heapq.heappop(lines)
+            else:
+                heapq.heapreplace(lines, (self.waiting.since(group), group, pairs))
+
+    def _lines(self) -> list[tuple[int, Group, Iterator[tuple[str, str]]]]:
+        """For each group of like jobs that wait: the age of its oldest, and the places that there are. A heap."""
         by_pool: dict[str, dict[str, Candidate]] = {}  # a turn looks at each node once a pool, however many groups wait
+        lines = []
         for group in self.waiting.groups():
             pool, wish, _ = group
             fitting = by_pool.get(pool)
             if fitting is None:
                 fitting = by_pool[pool] = {one.node: one for one in self.candidates(pool)}
             candidates = fitting.values() if wish is None else [fitting[wish]] if wish in fitting else []
-            for jid, node in place(
+            pairs = place(
                 self.waiting, group, candidates, self.ledger.loads, use_loadavg=self.ledger.settings.use_loadavg
-            ):
-                left -= 1
-                if left < 0 or jid in self.ledger.dirty:  # this one has changed, and is to be looked at first
-                    self.has_more = True
-                    break
-                self.waiting.remove(jid)
-                record = self.ledger.table.get(jid)
-                if record is not None and phase_of(record.status) is Phase.UNASSIGNED:
-                    self.ledger.advance(record, Event.ASSIGN, node=node, leased=record.spec.asks_rerun)
+            )
+            lines.append((self.waiting.since(group), group, pairs))
+        heapq.heapify(lines)
+        return lines
 
     def candidates(self, pool: str) -> Iterator[Candidate]:
         """The nodes that may get a job of this pool now."""

@@ -7,14 +7,16 @@ from there; any other key is compared job by job.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from meeseeks.errors import InvalidRequest
 
+from .lifecycle import may_expire
 from .log import Log
-from .record import END_STATES, Record, Spec, Status, jobinfo, merge, view_state
+from .record import Record, Spec, Status, jobinfo, merge, view_state
 
 __all__ = ["Change", "Table"]
 
@@ -42,7 +44,9 @@ class Table:
         self._log = Log()
         self._index: dict[str, dict[str, dict[str, None]]] = {key: {} for key in _INDEXED}
         self._groups: dict[str, list[str]] = {}
-        self._ended: OrderedDict[str, float] = OrderedDict()  # id -> wall time of an ended job's last change, in order
+        self._ended: OrderedDict[str, float] = (
+            OrderedDict()
+        )  # id -> wall time of the last change of a job that may expire, in order
 
     def __len__(self) -> int:
         return len(self._records)
@@ -75,11 +79,9 @@ class Table:
         self._records[jid] = after
         self.touch(jid)
         self._reindex(before, after)
-        if view_state(after) in END_STATES:
-            self._ended.pop(jid, None)
+        self._ended.pop(jid, None)
+        if may_expire(after):
             self._ended[jid] = now
-        else:
-            self._ended.pop(jid, None)
         return Change(before, after)
 
     def touch(self, jid: str) -> None:
@@ -96,7 +98,7 @@ class Table:
         self._log.move(jid, self._seqs.get(jid), seq)
         self._seqs[jid] = seq
         self._reindex(None, record)
-        if view_state(record) in END_STATES:
+        if may_expire(record):
             self._ended[jid] = max(record.spec.ts, record.status.ts)
 
     def put_back(self, jid: str, before: Record | None) -> None:
@@ -107,7 +109,7 @@ class Table:
         self._reindex(self._records[jid], before)
         self._records[jid] = before
         self._ended.pop(jid, None)
-        if view_state(before) in END_STATES:
+        if may_expire(before):
             self._ended[jid] = max(before.spec.ts, before.status.ts)
 
     def changes_since(self, seq: int, limit: int | None = None) -> tuple[list[Record], int]:
@@ -140,13 +142,21 @@ class Table:
                 raise InvalidRequest(f"filter {key!r} is not known; allowed are {', '.join(sorted(_FILTER_KEYS))}")
         return [jid for jid in candidates if self._matches(jid, filters)]
 
-    def expired(self, before: float, limit: int) -> list[str]:
-        """Up to `limit` ids of ended jobs whose last change came before that wall time."""
+    def expired(self, before: float, limit: int, now: float = math.inf) -> list[str]:
+        """Up to `limit` ids of ended jobs whose last change came before that wall time.
+
+        A change that came later than `now` was dated by a clock that was ahead: it counts as one of this moment, or
+        nothing behind it would expire before that date.
+        """
         found: list[str] = []
+        ahead: list[str] = []
         for jid, at in self._ended.items():
-            if at >= before or len(found) >= limit:
+            if len(found) + len(ahead) >= limit or before <= at <= now:
                 break
-            found.append(jid)
+            (ahead if at > now else found).append(jid)
+        for jid in ahead:
+            self._ended.pop(jid)
+            self._ended[jid] = now
         return found
 
     def forget(self, jid: str) -> None:

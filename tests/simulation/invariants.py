@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from meeseeks.core.lifecycle import Phase, phase_of
+from meeseeks.core.lifecycle import Phase, may_expire, phase_of
 from meeseeks.core.node_state import NodeState
-from meeseeks.core.record import END_STATES, Record, is_lost, view_state
+from meeseeks.core.record import END_STATES, Record, is_lost
 from meeseeks.core.table import _index_values
 
 __all__ = ["broken_invariants"]
@@ -36,8 +36,8 @@ def _table(state: NodeState) -> list[str]:
                 index[key].setdefault(value, set()).add(record.spec.id)
     if index != {key: {value: set(jids) for value, jids in one.items()} for key, one in table._index.items()}:
         found.append("an index differs from a recount")
-    if {jid for jid, record in records.items() if view_state(record) in END_STATES} != set(table._ended):
-        found.append("the ended jobs differ from a recount")
+    if {jid for jid, record in records.items() if may_expire(record)} != set(table._ended):
+        found.append("the jobs that may expire differ from a recount")
     return found
 
 

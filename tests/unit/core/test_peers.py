@@ -296,3 +296,16 @@ def test_a_rerun_of_a_job_whose_end_nobody_heard_of_stays_with_its_submit_node()
     assert desk.info("j")["submit_node"] == "s"
     assert desk.starts() == []
     assert "submit node 's' is offline since " in desk.state.requests.query("j")["reason"]
+
+
+def test_nobody_is_judged_before_leases_of_all_earlier_settings_are_over() -> None:
+    desk = Desk(pools=NO_POOLS)
+    desk.meet("b")
+    desk.submit(id="j", retries=1)
+    began = desk.now
+    for lost_after in (40.0, 31.0):
+        changed = msgspec.structs.replace(desk.state.settings, lost_after=lost_after)
+        desk.turn(lambda changed=changed: desk.state.configure(changed))  # type: ignore[misc]
+    while desk.info("j")["node"] == "b":
+        desk.wait(1)
+    assert desk.now - began >= 60.0

@@ -296,3 +296,32 @@ def test_a_configuration_job_goes_to_the_node_itself_unless_it_names_one() -> No
     assert (start.pool, start.config, start.args) == (CONFIG_POOL, {"use_loadavg": True}, ())
     assert "args" in refused(desk, {"id": "d", "pool": CONFIG_POOL, "args": ["x"]})
     assert "args" in refused(desk, {"id": "d", "pool": "p", "args": {"x": 1}})
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        [{"id": "g@a", "hold": True}, {"id": "g", "tags": ["x"]}],
+        [{"id": "g", "tags": ["x"]}, {"id": "g@a", "hold": True}],
+        [{"id": "n", "node": "a*", "pool": "p", "args": ["true"]}, {"id": "n", "pool": "p", "args": ["true"]}],
+        [{"id": "n", "pool": "p", "args": ["true"]}, {"id": "n", "node": "a*", "pool": "p", "args": ["true"]}],
+    ],
+)
+def test_a_group_and_one_of_its_jobs_do_not_go_into_one_submit_many(requests: list[dict[str, Any]]) -> None:
+    desk = Desk()
+    desk.submit(id="g", node=["a"])
+    before = desk.state.table.seq
+    with pytest.raises(InvalidRequest, match="stands twice"):
+        desk.turn(lambda: desk.state.requests.submit_many(requests))
+    assert desk.state.table.seq == before
+
+
+def test_an_id_that_would_be_too_long_with_a_node_is_refused() -> None:
+    desk = Desk()
+    with pytest.raises(InvalidRequest, match="id has 254 characters, and 256 with @ and the node"):
+        desk.submit(id="x" * 254, node="*")
+    assert desk.info(next(iter(desk.turn(lambda: desk.state.requests.submit(job("x" * 253))))))["hold"] is False
+
+
+def job(jid: str) -> dict[str, Any]:
+    return {"id": jid, "node": "*", "pool": "p", "args": ["true"]}

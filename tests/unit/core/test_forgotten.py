@@ -1,0 +1,104 @@
+"""What `state.expire` may forget, and what comes of it when a node returns that was away for longer than that."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from meeseeks.core.record import Record
+from tests.unit.core.desk import Desk
+
+
+def ended_and_forgotten(desk: Desk, rc: int = 0, **spec: object) -> Record:
+    """A job that ran and expired; the record that a node has of it which was away meanwhile."""
+    desk.submit(id="j", **spec)
+    (start,) = desk.starts()
+    desk.run(start)
+    seen = desk.record("j")
+    desk.end(start, rc)
+    desk.wait(70)
+    assert "j" not in desk.state.table
+    return seen
+
+
+def test_a_run_that_was_forgotten_is_not_begun_again() -> None:
+    desk = Desk(expire=60.0)
+    seen = ended_and_forgotten(desk, retries=5)
+    desk.meet("b")
+    desk.hear("b", [seen])
+    desk.wait(30)
+    info = desk.info("j")
+    assert (info["state"], info["active"], info["rc"], desk.starts()) == ("failed", False, None, [])
+    assert "state.expire" in info["error"]
+    assert desk.effects.ended == []
+    desk.wait(40)
+    assert "j" not in desk.state.table
+
+
+@pytest.mark.parametrize("change", [{"active": True, "state": "new"}, {}])
+def test_a_forgotten_kill_is_told_again(change: dict[str, object]) -> None:
+    desk = Desk(expire=60.0)
+    seen = ended_and_forgotten(desk)
+    killed = msgspec.structs.replace(seen.spec, killed_generation=1)
+    desk.meet("b")
+    desk.hear("b", [Record(killed, msgspec.structs.replace(seen.status, **change))])
+    assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", False)
+
+
+def test_what_is_young_was_lost_and_counts_as_a_failure() -> None:
+    desk = Desk(expire=600.0)
+    desk.submit(id="j", retries=1)
+    (start,) = desk.starts()
+    desk.run(start)
+    seen = desk.record("j")
+    back = Desk(expire=600.0)
+    back.wall = desk.wall
+    back.meet("b")
+    back.hear("b", [seen])
+    back.wait(1)
+    assert [one.key.run for one in back.starts()] == [2]
+
+
+@pytest.mark.parametrize("status", [{}, {"state": "running", "active": True, "node": "b", "rev": 2}])
+def test_a_kill_is_kept_until_it_is_carried_out(status: dict[str, object]) -> None:
+    desk = Desk(expire=60.0, pools={})
+    desk.meet("b")
+    desk.submit(id="j", pool="q")
+    record = desk.record("j")
+    desk.hear("b", [Record(msgspec.structs.replace(record.spec, submit_node="b", lamport=9), record.status)])
+    if status:
+        desk.hear("b", [Record(desk.record("j").spec, msgspec.structs.replace(record.status, **status))])
+    desk.kill("j")
+    desk.wait(200)
+    assert desk.info("j")["state"] == "killed"
+    after = msgspec.structs.replace(desk.record("j").status, rev=9, state="killed", active=False)
+    desk.meet("b")
+    desk.hear("b", [Record(desk.record("j").spec, after)])
+    desk.wait(70)
+    assert "j" not in desk.state.table
+
+
+def test_a_job_that_its_submit_node_is_to_run_again_is_kept() -> None:
+    desk = Desk(expire=60.0)
+    desk.meet("b")
+    desk.submit(id="j", resubmit=True)
+    (start,) = desk.starts()
+    desk.run(start)
+    desk.hear("b", [Record(msgspec.structs.replace(desk.record("j").spec, submit_node="b"), desk.record("j").status)])
+    desk.turn(lambda: desk.state.ledger.change_spec(desk.record("j"), submit_node="b", adoptions=1))
+    desk.end(start)
+    desk.wait(200)
+    assert desk.info("j")["state"] == "done"
+
+
+def test_a_date_in_the_future_keeps_no_other_job_from_expiring() -> None:
+    desk = Desk(expire=60.0)
+    desk.wall += 10**6
+    ahead = desk.submit(id="ahead")
+    desk.end(desk.starts()[0])
+    desk.wall -= 10**6
+    desk.submit(id="j")
+    desk.end(desk.starts()[0])
+    assert ahead["ts"] > desk.wall
+    desk.wait(70)
+    assert list(desk.state.table) == []
