@@ -1,18 +1,35 @@
-"""Runs of this node that ended, and expired here, and that another node still takes for live.
+"""Jobs that ended, and expired here, and that a node which was away for longer than `state.expire` takes for live.
 
-A node that was away for longer than `state.expire` comes back with the table of that day, and nobody else knows the job
-any more. Only the node that ran it can tell that this is no new job: so it says that it is over, and never runs it
-again for that.
+Only the node that may write of a job now can tell that it is not new: its owner, or its submit node where it has none.
+That one never runs it again, and tells that it is over. Who may have missed an end asks: it tells of the job once more.
 """
 
 from __future__ import annotations
 
 from .ledger import Ledger
-from .lifecycle import Event, Phase, phase_of
+from .lifecycle import Event, is_resubmitted, may_expire
 from .pools import Tasks
-from .record import END_STATES, Record, is_dead
+from .record import END_STATES, Record
 
 __all__ = ["Forgotten"]
+
+
+def _writer_of(record: Record) -> str:
+    """The node that is to write of a job next, and would know it if it were not over.
+
+    Of an assignment that is not answered yet (rev 0) its node may never have heard: there it is the submit node.
+    """
+    status = record.status
+    if status.node is None or status.state in END_STATES:
+        return record.spec.submit_node
+    return status.node if status.rev else status.epoch[1]
+
+
+def _written_at(record: Record, name: str) -> float:
+    """When it was last written of, by that node's own clock where there is such a time."""
+    status = record.status
+    own = max(status.claim_ts or 0.0, status.start_ts or 0.0) if status.node == name else 0.0
+    return own or max(record.spec.ts, status.ts)
 
 
 class Forgotten:
@@ -24,28 +41,57 @@ class Forgotten:
         self._since = since
 
     def is_one(self, record: Record) -> bool:
-        """Whether it tells of such a run: only this node wrote of it (rev 1 and up), and would know it if it lived.
+        """Whether it is this node that would know it if it were not over.
 
-        What is younger than `state.expire` was not forgotten but lost, by a power cut or without a disk, and so was
-        what is older than this node's memory: the usual rules are for these.
+        What is younger than `state.expire`, or older than this node's memory, was not forgotten but lost, by a power
+        cut or without a disk: the usual rules are for these.
         """
-        status = record.status
-        if record.spec.id in self._ledger.table or status.node != self._ledger.name or not status.rev:
+        if record.spec.id in self._ledger.table or may_expire(record) or _writer_of(record) != self._ledger.name:
             return False
-        if status.state in END_STATES or self._tasks.of_job(record.spec.id):
+        if self._tasks.of_job(record.spec.id):
             return False
-        return status.ts >= self._since and self._ledger.is_old(record)
+        return _written_at(record, self._ledger.name) >= self._since and self._is_old(record, 1.0)
+
+    def may_be_one(self, record: Record) -> bool:
+        """Whether only its submit node can tell: an old assignment to this node, never answered as it seems."""
+        is_unanswered = record.status.node == self._ledger.name and not record.status.rev
+        return is_unanswered and record.spec.id not in self._ledger.table and self._is_old(record, 1.0)
+
+    def _is_old(self, record: Record, part: float) -> bool:
+        """Whether it was written before such a part of `state.expire`."""
+        ledger = self._ledger
+        return _written_at(record, ledger.name) < ledger.wall - part * ledger.settings.expire
 
     def end(self, jid: str) -> None:
-        """Tell those who take it for live that it is over. Nobody can tell any more how it ended."""
+        """Tell those who take it for live that it is over, by a kill, so that nothing follows from it."""
         ledger = self._ledger
         record = ledger.table.get(jid)
         assert record is not None
-        if is_dead(record):
-            ledger.advance(record, Event.KILL, error="killed", end_ts=ledger.wall)
-        else:
-            if phase_of(record.status) is not Phase.RUNNING:
-                record = ledger.advance(record, Event.START, pid=None, start_ts=None)
-            error = f"it ended on {ledger.name} longer ago than `state.expire`: how is not known any more"
-            ledger.advance(record, Event.FAIL, rc=None, error=error, end_ts=None)
+        record = ledger.change_spec(record, killed_generation=record.spec.generation)
+        if record.spec.generation > record.status.generation:
+            record = ledger.advance(record, Event.RERUN)
+        is_ours = record.status.rev or record.status.node is None  # or else its node carries the kill out
+        if record.status.state not in END_STATES and is_ours:
+            error = f"it ended longer ago than the `state.expire` of {ledger.name}: how is not known any more"
+            ledger.advance(record, Event.KILL, error=error, end_ts=None)
         ledger.ended.pop(jid, None)  # `state.history` has had its end
+
+    def answer(self, record: Record) -> None:
+        """Somebody tells something old of a job of which more is known here: tell that once more.
+
+        Not only if it is ours: what says nothing new is not passed on to those who could tell.
+        """
+        ours = self._ledger.table.get(record.spec.id)
+        if ours is not None and record.status.key < ours.status.key and self._is_old(record, 0.5):
+            self._ledger.tell_again(record.spec.id)
+
+    def ask(self, names: set[str]) -> None:
+        """These were away, or are new here: let them hear again of old jobs of which they are to write."""
+        ledger = self._ledger
+        table = ledger.table
+        for jid in {*table.select({"state": "new"}), *(jid for name in names for jid in ledger.loads.on(name))}:
+            record = table.get(jid)
+            if record is None or (record.status.node not in names and record.spec.submit_node not in names):
+                continue
+            if self._is_old(record, 0.5) and not is_resubmitted(record):
+                ledger.tell_again(jid)

@@ -21,6 +21,11 @@ from .table import Table
 
 __all__ = ["Ledger"]
 
+_TO_HEAR_S = 60.0
+"""Seconds within which a node that is heard has heard of an end as well."""
+_KEPT_MAX = 30
+"""For so many times `state.expire` a job is kept for a submit node that is away."""
+
 _PLAUSIBLE = COUNT_MAX // 2
 """No mesh makes so many changes. The other half is for what it makes after somebody has forged this very number."""
 
@@ -161,12 +166,25 @@ class Ledger:
 
     # --- expiry
 
-    def expire(self, limit: int) -> list[str]:
-        """Forget up to `limit` jobs that ended long enough ago, and name them."""
-        gone = self.table.expired(self.wall - self.settings.expire, limit, self.wall)
-        for jid in gone:
-            self.forget(jid)
-        return gone
+    def expire(self, limit: int, quiet: Callable[[str], float]) -> tuple[list[str], int]:
+        """Forget jobs that ended long enough ago. Returns which, and how many of the `limit` are kept once more.
+
+        A job is kept whose submit node has not been heard since it ended (`quiet` says for how long): it is the one
+        that asks, and would take the job for live. But not for ever, since nodes may go for good.
+        """
+        age, gone = self.settings.expire, []
+        found = self.table.expired(self.wall - age, limit, self.wall)
+        for jid in found:
+            record = self.table.get(jid)
+            assert record is not None
+            home, ended_at = record.spec.submit_node, max(record.spec.ts, record.status.ts)
+            is_unheard = home != self.name and quiet(home) > age - min(_TO_HEAR_S, age / 2)
+            if is_unheard and ended_at > self.wall - _KEPT_MAX * age:
+                self.table.postpone(jid, self.wall)
+            else:
+                self.forget(jid)
+                gone.append(jid)
+        return gone, len(found) - len(gone)
 
     def is_stale(self, record: Record) -> bool:
         """Whether a record that is not in the table ended so long ago that it has expired here."""

@@ -48,6 +48,8 @@ class Mesh:
         """Peers that were taken out of the configuration, and not put in again since."""
         self.renewed: set[str] = set()
         """Lessors whose lease was renewed this turn."""
+        self.returned: set[str] = set()
+        """Nodes heard lately for the first time, or after half of `expire`."""
         self._sent: dict[int, float] = {}
         self._asked_tails: set[tuple[str, str, int]] = set()
 
@@ -369,6 +371,8 @@ class Mesh:
         if not beat.address and peer.host:
             # 'Where you see me' says nothing to those to whom it is passed on.
             beat = msgspec.structs.replace(beat, address=peer.host)
+        if peer.beat is None or now - peer.heard_at > self.settings.expire / 2:
+            self.returned.add(peer.name)
         if peer.beat is None or beat.number > peer.beat.number:
             peer.beat, peer.heard_at, peer.via = beat, now, via.name
         if peer.covered is None or beat.number > peer.covered.number:

@@ -243,10 +243,13 @@ class NodeState:
         for record in records:
             if self.ledger.is_stale(record):
                 continue
-            was_forgotten = self.forgotten.is_one(record)
-            self.ledger.merge(record)
-            if was_forgotten:
+            is_over, is_doubtful = self.forgotten.is_one(record), self.forgotten.may_be_one(record)
+            if not self.ledger.merge(record):
+                self.forgotten.answer(record)
+            elif is_over:
                 self.forgotten.end(record.spec.id)
+            elif is_doubtful:
+                self.owner.delay(record, _LISTEN_BEATS * self.settings.heartbeat, until_answered=True)
 
     def _upkeep(self) -> None:
         """Once a heartbeat: everything that silence and age may lead to."""
@@ -258,6 +261,9 @@ class NodeState:
         self.mesh.tick(now)
         self.submitter.judge_lost_nodes()
         self.owner.recall()
+        if self.mesh.returned:  # together, and not one by one as they come
+            self.forgotten.ask(self.mesh.returned)
+            self.mesh.returned.clear()
         if any(pool.ready for pool in self.owner.pools.values()):
             self.owner.rebalance(self.submitter.room_elsewhere())
         if not self._is_expiring:
@@ -265,9 +271,9 @@ class NodeState:
 
     def _expire(self) -> None:
         """Forget some of what has expired, and go on in a moment if there may be more: no turn takes long for it."""
-        gone = self.ledger.expire(_EXPIRE_BATCH)
+        gone, kept = self.ledger.expire(_EXPIRE_BATCH, lambda name: self.mesh.quiet(name, self.ledger.now))
         self.expired.extend(gone)
-        self._is_expiring = len(gone) == _EXPIRE_BATCH
+        self._is_expiring = len(gone) + kept == _EXPIRE_BATCH
         if self._is_expiring:
             self.ledger.after(_EXPIRE_PAUSE, self._expire)
 

@@ -112,7 +112,8 @@ class Owner:
         elif not self._accepts(record):
             self._give_back(record)
         elif phase is Phase.ASSIGNED:
-            self.ledger.advance(record, Event.CLAIM)  # makes the job dirty again
+            if record.spec.id not in self._delayed:
+                self.ledger.advance(record, Event.CLAIM)  # makes the job dirty again
         elif record.spec.hold:
             self.forget_line(record.spec.id)
             self._drop_tasks(record.spec.id, "held", only_waiting=True)
@@ -228,7 +229,10 @@ class Owner:
         spec, status = record.spec, record.status
         if phase_of(status) is not Phase.CLAIMED or spec.node is not None or status.start_count:
             return False
-        return spec.submit_node == self.ledger.name or self.mesh.is_alive(spec.submit_node, self.ledger.now)
+        return self._is_there(spec.submit_node)
+
+    def _is_there(self, name: str) -> bool:
+        return name == self.ledger.name or self.mesh.is_alive(name, self.ledger.now)
 
     def recall(self) -> None:
         """Take jobs back into the line that were handed over in advance, where those before them are not short."""
@@ -349,16 +353,24 @@ class Owner:
             return
         delay = again_delay(record.status.fail_count if again is Event.RETRY else record.status.start_count)
         self.ledger.ended.pop(record.spec.id, None)
-        record = self.ledger.advance(record, again)
+        self.delay(self.ledger.advance(record, again), delay)
+
+    def delay(self, record: Record, seconds: float, *, until_answered: bool = False) -> None:
+        """Don't start a job before so many seconds have passed, and its submit node, if that is to tell, is there."""
         key = key_of(record, record.status.start_count + 1)
         self._delayed[record.spec.id] = key
 
         def due() -> None:
-            if self._delayed.get(key.job) == key:
-                del self._delayed[key.job]
-                self.ledger.dirty[key.job] = None
+            one = self.ledger.table.get(key.job)
+            if one is None or self._delayed.get(key.job) != key:
+                return
+            if until_answered and not self._is_there(one.spec.submit_node):
+                self.ledger.after(seconds, due)
+                return
+            del self._delayed[key.job]
+            self.ledger.dirty[key.job] = None
 
-        self.ledger.after(delay, due)
+        self.ledger.after(seconds, due)
 
     def _retire(self, key: TaskKey) -> Record | None:
         """A task is over: make room, look at its job again, and return the record if it is about this very run."""

@@ -155,9 +155,13 @@ class Table:
                 break
             (ahead if at > now else found).append(jid)
         for jid in ahead:
-            self._ended.pop(jid)
-            self._ended[jid] = now
+            self.postpone(jid, now)
         return found
+
+    def postpone(self, jid: str, now: float) -> None:
+        """Let an ended job count as one whose last change came just now, for its expiry."""
+        self._ended.pop(jid)
+        self._ended[jid] = now
 
     def forget(self, jid: str) -> None:
         """Drop a job. It is no change: other tables drop theirs by their own `expire`."""

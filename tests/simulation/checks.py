@@ -180,6 +180,16 @@ class Checks:
         if alive and not job.may_double(generation):
             self.violation(job.id, f"{node.name} takes it back while it runs on {alive[0].node}: {alive[0].key}")
 
+    def on_expired(self, node: SimNode, jids: list[str]) -> None:
+        """A node forgot jobs that were over: it may hear of them again, by a node that was away for that long."""
+        for jid in jids:
+            job = self.job(jid)
+            job.expired_at.add(node.name)
+            if job.excused is None and any(run.key.generation <= job.killed for run in job.runs if run.alive):
+                self.violation(jid, f"{node.name} forgets it: it was killed, and it runs")
+            self._keys[node.index].pop(jid, None)
+            self.note(jid, f"{node.name}: expired")
+
     # --- what executors do
 
     def on_spawn(self, node: SimNode, task: Task) -> int:
@@ -194,6 +204,8 @@ class Checks:
             why_not = job.why_not_start(key)
             if why_not is not None:
                 self.violation(job.id, f"started on {node.name} as {key}: {why_not}")
+        if job.expired_at and key.generation <= job.killed and not job.may_double(key.generation):
+            self.violation(job.id, f"started on {node.name}: it was killed, and its kill was forgotten")
         if job.always_held:
             self.violation(job.id, f"started on {node.name} although it is held")
         job.runs.append(Run(self.world.now, node.name, key))

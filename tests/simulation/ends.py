@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meeseeks.core.lifecycle import Phase, phase_of
+from meeseeks.core.lifecycle import Phase, may_expire, phase_of
 from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.record import END_STATES, Record, view_state
+
+from .plan import SHORT_EXPIRE
 
 if TYPE_CHECKING:
     from .node import SimNode
@@ -30,15 +32,22 @@ def problems_of(world: World, jobs: dict[str, Job]) -> list[Problem]:
 
 def _problems(nodes: list[SimNode], job: Job, records: list[Record | None]) -> list[str]:
     first, up = records[0], {node.name for node in nodes}
+    if job.expired_at or (nodes[0].settings.expire == SHORT_EXPIRE and any(map(may_expire, filter(None, records)))):
+        # Each node forgets by its own clock, does not learn anew what is that old, and may keep it for who is away.
+        left = [record for record in records if record is not None]
+        first = left[0] if left else None
+        records = [first if record is None else record for record in records]
     for node, record in zip(nodes[1:], records[1:], strict=True):
         if record != first:
             return [f"{nodes[0].name} has {_short(first)}, {node.name} has {_short(record)}"]
+    alive = [run for run in job.runs if run.alive]
+    if first is None and (job.expired_at or job.excused):
+        return [f"all have forgotten it, and it runs: {alive}"] if alive else []
     if first is None:
         # What only a node knew that is gone for good, nobody can tell.
         known = job.acked and job.excused is None and job.created_at & up
         return ["it was acknowledged, and nobody knows it"] if known else []
     found = []
-    alive = [run for run in job.runs if run.alive]
     if len(alive) > 1:
         found.append(f"{len(alive)} copies live: {alive}")
     for run in alive:
@@ -46,7 +55,7 @@ def _problems(nodes: list[SimNode], job: Job, records: list[Record | None]) -> l
             found.append(f"it was killed, and runs on {run.node}: {run.key}")
         elif first.status.state != "running" or first.status.node != run.node:
             found.append(f"it runs on {run.node}, and the tables say {_short(first)}")
-    kills = [] if job.excused else [killed for node, killed in job.kills.items() if node in up]
+    kills = [] if job.excused or job.expired_at else [killed for node, killed in job.kills.items() if node in up]
     if any(killed > first.spec.killed_generation for killed in kills):
         found.append("an acknowledged kill is forgotten")
     if view_state(first) in END_STATES:

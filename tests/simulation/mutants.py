@@ -6,14 +6,15 @@ Each is a context manager; while it is open, every node of this process has the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import msgspec
 
-from meeseeks.core import record, submitter
+from meeseeks.core import forgotten, ledger, record, submitter, table
 from meeseeks.core.effects import Beat
+from meeseeks.core.forgotten import Forgotten
 from meeseeks.core.lifecycle import Event, Phase, phase_of
 from meeseeks.core.mesh import Mesh
 from meeseeks.core.node_state import NodeState
@@ -22,6 +23,8 @@ from meeseeks.core.peer import Peer
 from meeseeks.core.record import Record, Spec
 from meeseeks.core.starter import Starter
 from meeseeks.core.submitter import Submitter
+
+from . import invariants
 
 __all__ = ["MUTANTS"]
 
@@ -160,6 +163,28 @@ def _numbers_used_twice(original: Any) -> Any:
         self._published = dict.fromkeys(self._published, seq)
 
     return restore
+
+
+@_mutant(Forgotten, "is_one", "what-expired-is-new")
+def _what_expired_is_new(original: Any) -> Any:
+    """A job that ended, and that its node has forgotten since, is like any other where somebody tells of it."""
+    return lambda self, one: False
+
+
+@contextmanager
+def _a_kill_expires() -> Iterator[None]:
+    """What reads as ended is forgotten, whoever has not heard of it yet."""
+
+    def may_expire(one: Record) -> bool:
+        return record.view_state(one) in record.END_STATES
+
+    with ExitStack() as patches:
+        for module in (table, ledger, forgotten, invariants):
+            patches.enter_context(patch.object(module, "may_expire", may_expire))
+        yield
+
+
+MUTANTS["a-kill-expires"] = _a_kill_expires
 
 
 @_mutant(submitter, "is_over", "rerun-before-the-end")

@@ -278,6 +278,7 @@ class SimNode:
         if not self.world.plan.memory and (effects.records or state.expired):
             rows = [(state.table.seq_of(record.spec.id), record) for record in effects.records]
             self.disk.write(Write(rows, list(state.expired), state.table.seq), self.world.now, force=force)
+        self.world.checks.on_expired(self, state.expired)
         state.expired.clear()
 
     def _wake_at(self, mono: float) -> None:

@@ -54,6 +54,8 @@ class Job:
     taken_back: set[tuple[int, Epoch]] = field(default_factory=set)
     given_back: set[tuple[int, Epoch]] = field(default_factory=set)
     runs: list[Run] = field(default_factory=list)
+    expired_at: set[str] = field(default_factory=set)
+    """Nodes that have forgotten it since it ended."""
     always_held: bool = False
     retries: int = 0
     restart: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from meeseeks.core.record import Record
+from meeseeks.core.record import Record, Spec, Status
 from tests.unit.core.desk import Desk
 
 
@@ -28,7 +28,7 @@ def test_a_run_that_was_forgotten_is_not_begun_again() -> None:
     desk.hear("b", [seen])
     desk.wait(30)
     info = desk.info("j")
-    assert (info["state"], info["active"], info["rc"], desk.starts()) == ("failed", False, None, [])
+    assert (info["state"], info["active"], info["rc"], desk.starts()) == ("killed", False, None, [])
     assert "state.expire" in info["error"]
     assert desk.effects.ended == []
     desk.wait(40)
@@ -74,7 +74,9 @@ def test_a_kill_is_kept_until_it_is_carried_out(status: dict[str, object]) -> No
     after = msgspec.structs.replace(desk.record("j").status, rev=9, state="killed", active=False)
     desk.meet("b")
     desk.hear("b", [Record(desk.record("j").spec, after)])
-    desk.wait(70)
+    desk.wait(50)
+    desk.hear("b")
+    desk.wait(20)
     assert "j" not in desk.state.table
 
 
@@ -102,3 +104,88 @@ def test_a_date_in_the_future_keeps_no_other_job_from_expiring() -> None:
     assert ahead["ts"] > desk.wall
     desk.wait(70)
     assert list(desk.state.table) == []
+
+
+def of_b(desk: Desk, **status: object) -> Record:
+    """A job of the submit node b that is assigned to a."""
+    spec = Spec(id="j", pool="p", args=("true",), submit_node="b", ts=desk.wall, lamport=1, writer="b")
+    told = {"node": "a", "assign_ts": desk.wall, "ts": desk.wall, **status}
+    return Record(spec, Status(epoch=(1, "b"), **told))  # type: ignore[arg-type]
+
+
+def test_an_end_is_kept_for_its_submit_node_while_that_is_away() -> None:
+    desk = Desk(expire=60.0)
+    desk.meet("b")
+    desk.hear("b", [of_b(desk)])
+    desk.end(desk.starts()[0])
+    desk.wait(500)
+    assert desk.info("j")["state"] == "done"
+    desk.meet("b")
+    for _ in range(7):
+        desk.wait(10)
+        desk.hear("b")
+    assert "j" not in desk.state.table
+
+
+def test_an_end_is_not_kept_for_ever_for_a_submit_node_that_is_gone() -> None:
+    desk = Desk(expire=60.0)
+    desk.meet("b")
+    desk.hear("b", [of_b(desk)])
+    desk.end(desk.starts()[0])
+    desk.wait(60 * 32)
+    assert "j" not in desk.state.table
+
+
+def test_a_submit_node_tells_of_what_it_has_forgotten() -> None:
+    desk = Desk(expire=60.0, pools={})
+    desk.submit(id="j", pool="q")
+    waiting = desk.record("j")
+    desk.kill("j")
+    desk.wait(70)
+    assert "j" not in desk.state.table
+    desk.meet("b")
+    desk.hear("b", [waiting])
+    assert (desk.info("j")["state"], desk.info("j")["node"]) == ("killed", None)
+    assert desk.effects.records
+
+
+def test_an_old_assignment_waits_for_its_submit_node_to_tell() -> None:
+    desk = Desk(expire=60.0)
+    old = of_b(desk)
+    desk.wait(70)
+    desk.meet("c")
+    desk.hear("c", [old])
+    desk.wait(30)
+    assert (desk.info("j")["active"], desk.starts()) == (False, [])
+    desk.meet("b")
+    for _ in range(4):
+        desk.hear("b")
+        desk.wait(1)
+    assert len(desk.starts()) == 1
+
+
+def test_who_knows_more_of_something_old_tells_it_again() -> None:
+    desk = Desk(expire=60.0)
+    desk.meet("b")
+    old = of_b(desk, rev=2, node="b", state="running", active=True)
+    desk.wait(40)
+    ended = msgspec.structs.replace(old.status, rev=3, state="done", active=False)
+    desk.meet("b", "c")
+    desk.hear("b", [Record(old.spec, ended)])
+    desk.turn()
+    assert desk.effects.records == []
+    desk.hear("c", [old])
+    assert [record.status for record in desk.effects.records] == [ended]
+
+
+def test_a_node_that_was_away_tells_what_it_knows_of_old_jobs() -> None:
+    desk = Desk(expire=60.0)
+    desk.meet("b")
+    desk.hear("b", [of_b(desk, rev=2, node="b", state="running", active=True)])
+    desk.wait(40)
+    told = []
+    for _ in range(3):
+        desk.hear("b")
+        desk.turn(after=1.0)
+        told += [record.id for record in desk.effects.records]
+    assert told == ["j"]
