@@ -24,7 +24,7 @@ import msgspec
 from meeseeks.clock import monotonic
 from meeseeks.core.effects import Exited, TaskKey
 
-from .processes import Process, below, branches, mark_of, send, snapshot
+from .processes import Process, below, branches, is_ours_to_signal, mark_of, send, snapshot
 
 __all__ = ["JOURNAL_NAME", "Entry", "Journal", "sweep", "unacked"]
 
@@ -162,8 +162,8 @@ def sweep(path: Path) -> int:
             send(process, signal.SIGKILL)
             if not process.is_dead:
                 killed.add((process.pid, process.ticks))
-        if all(process.is_dead for process in left):
-            break  # init has not reaped them yet
+        if all(process.is_dead or not is_ours_to_signal(process.pid) for process in left):
+            break  # init has not reaped them yet, or they run as another user: `send` says so
         if monotonic() > deadline:
             log.error("these processes of a dead executor don't end: %s", sorted(process.pid for process in left))
             break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -266,3 +268,50 @@ def test_a_kill_right_after_the_start(node):
         node.kill(key)
     ends = Exited | Dropped
     wait_until(lambda: {event.key for event in node.poll() if isinstance(event, ends)} == set(keys))
+
+
+OF_ANOTHER_USER = """
+import os, sys, time
+if os.fork() == 0:
+    if "daemon" in sys.argv: os.setsid()
+    file = open("child", "w")
+    os.setuid(65534)
+    print(os.getpid(), file=file, flush=True)
+    while True: time.sleep(60)
+while not os.path.exists("child") or not open("child").read().endswith("\\n"): time.sleep(0.001)
+if "stay" in sys.argv: time.sleep(60)
+sys.exit(7)
+"""
+CAP_KILL = 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be somebody else")
+@pytest.mark.parametrize("how", [[], ["daemon"]], ids=["in its session", "in its own"])
+def test_what_runs_as_another_user_outlives_its_job_and_is_told(make_node, lacking, tmp_path, pid_file, capfd, how):
+    lacking(CAP_KILL)
+    node = make_node()
+    key = node.script("a", OF_ANOTHER_USER, *how, grace=0.1, config={"cwd": str(tmp_path)})
+    end = node.exited(key)
+    assert (end.rc, end.error) == (7, None)
+    child = pid_file("child")
+    assert is_running(child)
+    assert node.run("true", grace=1000).rc == 0, "no later job has to do with it"
+    said = capfd.readouterr().err
+    assert f"process {child} of job 'a' runs as another user: it can't be killed, and goes on" in said
+    assert said.count(f"process {child} ") < 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be somebody else")
+def test_a_sweep_does_not_wait_for_what_runs_as_another_user(make_node, lacking, tmp_path, pid_file, capfd):
+    lacking(CAP_KILL)
+    node = make_node()
+    key = node.script("a", OF_ANOTHER_USER, "stay", config={"cwd": str(tmp_path)})
+    leader = node.started(key).pid
+    child = pid_file("child")
+    os.kill(int(Path(f"/proc/{leader}/stat").read_text().split()[3]), signal.SIGKILL)
+    wait_until(node.handle.died)
+    node.handle.restart()
+    assert node.exited(key, 8).error == "executor lost"
+    assert not is_running(leader)
+    assert is_running(child)
+    assert capfd.readouterr().err.count(f"process {child} ") < 20
