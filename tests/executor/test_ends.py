@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from meeseeks.clock import monotonic
 from meeseeks.core.effects import Dropped, Exited, Renew
+from meeseeks.executor.journal import JOURNAL_NAME
 from meeseeks.executor.processes import mark_of, snapshot
+from tests.chaos.clock import Clock, build
 from tests.support.processes import is_running
 from tests.support.wait import wait_until
 
@@ -241,6 +244,27 @@ def test_a_lease_is_renewed_for_all_tasks_of_its_lessor(node):
         assert node.exited(key).error == "killed"
 
 
+def test_a_lease_that_ran_out_while_the_machine_slept_ends_soon_after(make_node, tmp_path, monkeypatch):
+    """A wait counts only the time that the machine is awake."""
+    library = build(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler to build a clock that can jump with")
+    clock = Clock(library, tmp_path / "clock")
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    node = make_node()
+    key = node.start("a", "sleep", "60", lessor="m", kill_at=monotonic() + 240)
+    node.started(key)
+    # Its process id is noted a moment later: the last thing that there is to do before the lease ends.
+    wait_until(lambda: '"pid"' in (node.handle.spool.folder.parent / JOURNAL_NAME).read_text())
+    clock.sleep(300)
+    assert node.exited(key, 5).error == "lease expired: submit node m is silent"
+
+
+def executor_of(task):
+    return int(Path(f"/proc/{task}/stat").read_text().split()[3])
+
+
 def test_killing_an_ended_task_repeats_its_end(node):
     key = node.start("a", "true")
     end = node.exited(key)
@@ -308,7 +332,7 @@ def test_a_sweep_does_not_wait_for_what_runs_as_another_user(make_node, lacking,
     key = node.script("a", OF_ANOTHER_USER, "stay", config={"cwd": str(tmp_path)})
     leader = node.started(key).pid
     child = pid_file("child")
-    os.kill(int(Path(f"/proc/{leader}/stat").read_text().split()[3]), signal.SIGKILL)
+    os.kill(executor_of(leader), signal.SIGKILL)
     wait_until(node.handle.died)
     node.handle.restart()
     assert node.exited(key, 8).error == "executor lost"
