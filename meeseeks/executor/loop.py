@@ -69,6 +69,7 @@ class Loop:
         self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only with a handler does it reach the pipe
+        signal.signal(signal.SIGIO, lambda *_: None)  # of the spool's leases; without a handler it would end us
         signal.signal(signal.SIGTERM, self._ask_stop)
         signal.signal(signal.SIGINT, self._ask_stop)
         self._poller = select.poll()

@@ -335,3 +335,28 @@ def test_a_job_does_not_feel_what_the_one_before_did_to_its_output(node):
     for number in range(3):
         node.ack(node.exited(node.script(f"spoil{number}", spoil)).key)
         assert node.exited(node.script(f"look{number}", look)).stdout_data == b"0 0\n"
+
+
+ESCAPED = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    text = "echo $$ > tmp; mv tmp child; while [ ! -e go ]; do sleep 0.01; done; echo no; echo no >&2; touch gone"
+    os.execve("/bin/sh", ["sh", "-c", text], {"PATH": os.environ["PATH"]})
+while not os.path.exists("child"): time.sleep(0.001)
+"""
+
+
+def test_what_has_escaped_from_a_job_does_not_write_into_the_output_of_another(node, tmp_path, pid_file):
+    """Nobody knows whose it is while others run; the files of the job that it came from are free to be used again."""
+    here = {"cwd": str(tmp_path)}
+    others = [node.start(name, "sleep", "60") for name in ("one", "two")]
+    for other in others:
+        node.started(other)
+    end = node.exited(node.script("first", ESCAPED, config=here))
+    assert end.rc == 0
+    assert pid_file("child")
+    node.ack(end.key)
+    text = "touch go; while [ ! -e gone ]; do sleep 0.01; done; echo out; echo err >&2"
+    end = node.run("sh", "-c", text, config=here)
+    assert (end.stdout_data, end.stderr_data) == (b"out\n", b"err\n")
