@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import meeseeks
 from meeseeks.core.effects import Exited, SetSlots
 from tests.support.wait import wait_until
 
@@ -187,6 +188,23 @@ def test_one_file_for_both_streams(node, tmp_path, second):
 
 def test_stdin_is_empty_without_a_path(node):
     assert node.run("cat").stdout_data == b""
+
+
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+
+
+def test_an_executor_in_a_folder_that_it_may_not_enter(make_node, lacking, tmp_path, monkeypatch):
+    """As after `sudo -u somebody mks node` in root's own folder."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(meeseeks.__file__).parent.parent))
+    folder = tmp_path / "private"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.chmod(0)
+    lacking(CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)
+    node = make_node()
+    assert node.run("echo", "out").stdout_data == b"out\n"
+    assert node.run("pwd", config={"cwd": "/"}).stdout_data == b"/\n"
+    assert node.run("echo", "again").stdout_data == b"again\n"
 
 
 def test_config_is_for_popen(node, tmp_path):
