@@ -126,7 +126,11 @@ class Executor:
 
     def next_at(self) -> float | None:
         """When to call `turn` at the latest, on the monotonic clock; None: when something happens."""
-        return 0.0 if self._queues.has_ready else self._deadlines.next_at()
+        at = self._deadlines.next_at()
+        again_at = self._journal.again_at
+        if not self._queues.has_ready and not again_at:
+            return at
+        return again_at if at is None else min(again_at, at)
 
     def turn(self, orders: list[Order]) -> None:
         """One turn of the loop: ends first, so that nothing is done to a process that has ended by itself."""
@@ -139,9 +143,8 @@ class Executor:
         self._signal()
         for _ in range(_STARTS_A_TURN):
             task = self._queues.take()
-            if task is None:
+            if task is None or not self._start(task):
                 break
-            self._start(task)
         self._journal.flush()
 
     def announce(self) -> None:
@@ -216,23 +219,26 @@ class Executor:
 
     # --- starts
 
-    def _start(self, task: Task) -> None:
+    def _start(self, task: Task) -> bool:
+        """False if nothing can be started now: it waits on."""
         order = task.order
         now = monotonic()
         limits = (self._leases.start_by_at(order), self._leases.kill_at(order))
         if any(limit is not None and limit <= now for limit in limits):
             self._drop(task)
             self._queues.release(task)
-            return
+            return True
+        if not self._journal.starting(task.mark, order.key):
+            self._queues.put_back(task)
+            return False
         del self._waiting[order.key]
         self._spool.discard_earlier(order.key)
-        self._journal.starting(task.mark, order.key)
         try:
             task.leader = spawn(order, task.mark, self._spool, self.inputs.open if is_piped(order) else None)
         except SpawnError as error:
             task.error = str(error)
             self._finish(task)
-            return
+            return True
         now, task.start_ts = monotonic(), time.time()
         task.stage = Stage.RUNNING
         self._running[order.key] = task
@@ -242,6 +248,7 @@ class Executor:
         if order.runtime is not None:
             task.runtime_end = self._deadlines.add(now + order.runtime, partial(self._on_runtime, task))
         self._watch_lease(task)
+        return True
 
     def _note(self, task: Task) -> None:
         """Its pid, for the journal. Looking it up is not cheap: a task that is over by now was found by its mark."""

@@ -7,6 +7,9 @@ a task is gone exactly when none of the executor's children is an orphan of that
 To whom an orphan belongs is seen from its session, from having been seen below the task before, or from the mark in
 its environment. One that has left the session and wiped its environment before anybody looked is taken for the last
 task's that lives: it can't be told apart, but it is never forgotten.
+
+What runs as another user (sudo, a setuid program) may not be ours to kill. No task waits for such an orphan for ever:
+the log tells of it, and from then on it is nobody's.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import os
 import signal
 from collections.abc import Collection
 
-from .processes import Process, below, branches, children, inspect, mark_of, send, snapshot
+from .processes import Process, below, branches, children, inspect, is_ours_to_signal, mark_of, send, snapshot
 from .task import Task
 
 __all__ = ["Family"]
@@ -38,6 +41,8 @@ class Family:
         """By session, until nothing is left of the task."""
         self._by_mark: dict[str, Task] = {}
         self._members: dict[tuple[int, int], Task] = {}
+        self._given_up: set[tuple[int, int]] = set()
+        """Orphans that we may not kill, of tasks that have ended or are about to."""
         self._ended: list[Task] = []
         self._has_ended = False
 
@@ -97,6 +102,8 @@ class Family:
                 left.add(owner)
             elif not process.is_dead and ((now := inspect(process.pid)) is None or now.is_exiting):
                 again = True
+            elif not is_ours_to_signal(process.pid):
+                self._give_up(process, None)
             elif (mark_of(process.pid) or "").startswith(self._marks):
                 log.warning("process %d is left of a task that has ended: killed", process.pid)
                 send(process, signal.SIGKILL)
@@ -148,30 +155,43 @@ class Family:
             # The youngest first: the others may be dead by now.
             for pid in reversed(children()):
                 process = inspect(pid) if pid not in self._leaders else None
-                if process is None:
+                if process is None or (pid, process.ticks) in self._given_up:
                     continue
-                if self._owner(process) in tasks:
-                    os.kill(pid, signal.SIGKILL)  # nobody else can have its id: it is for us to reap
-                    found = True
+                owner = self._owner(process)
+                if owner in tasks:
+                    try:
+                        os.kill(pid, signal.SIGKILL)  # nobody else can have its id: it is for us to reap
+                        found = True
+                    except PermissionError:
+                        self._give_up(process, owner)
                 found = found or process.is_exiting
             if not found:
                 return
 
     def kill_all(self) -> bool:
-        """SIGKILL to everything below us, strays as well. False if there was nothing."""
+        """SIGKILL to everything below us, strays as well. False if there was nothing that can be killed."""
         processes = snapshot()
         tree = below(branches(processes), [os.getpid()]) - {os.getpid()}
-        for pid in tree:
-            send(processes[pid], signal.SIGKILL)
-        return bool(tree)
+        sent = [send(processes[pid], signal.SIGKILL) for pid in tree]
+        return any(sent)
+
+    def _give_up(self, process: Process, owner: Task | None) -> None:
+        """It counts for gone: whoever waits for its end is to look again."""
+        whose = "that a job has left" if owner is None else f"of job {owner.order.key.job!r}"
+        log.warning("process %d %s runs as another user: it can't be killed, and goes on", process.pid, whose)
+        self._given_up.add((process.pid, process.ticks))
+        self._has_ended = True
 
     def _orphans(self) -> list[Process]:
         """Our children that we did not spawn. Reaps nothing, so leaders keep their ids meanwhile."""
         pids = children()
         if len(pids) == len(self._leaders):  # leaders are our children until they are reaped
+            self._given_up.clear()
             return []
         found = (inspect(pid) for pid in pids if pid not in self._leaders)
-        return [process for process in found if process is not None]
+        orphans = {(process.pid, process.ticks): process for process in found if process is not None}
+        self._given_up.intersection_update(orphans)
+        return [process for identity, process in orphans.items() if identity not in self._given_up]
 
     def _owner(self, process: Process) -> Task | None:
         """The task that an orphan belongs to, as far as that can be seen."""
@@ -179,6 +199,6 @@ class Family:
         if owner is None:
             mark = mark_of(process.pid)
             owner = self._by_mark.get(mark) if mark is not None else None
-        if owner is None and len(self._by_mark) == 1:
+        if owner is None and len(self._by_mark) == 1 and is_ours_to_signal(process.pid):
             (owner,) = self._by_mark.values()  # nobody else could have left it
         return owner

@@ -5,6 +5,9 @@ mark in the environment of its processes tells them), `end` when the task's tree
 that. Nothing is forced to the disk: it is about a killed executor, and after a power cut no task lives anyway. A torn
 last line is a spawn that did not come about, or an end that a sweep finds out by itself.
 
+What can't be noted is not started: on a full disk tasks wait. Once there is room the whole file is written anew, so
+that nothing stands behind a torn line.
+
 An executor that is killed (SIGKILL) leaves its tasks running, since nothing is between them and the machine. The next
 one calls `sweep` before it does anything else, which ends them, and then tells its node of all that is `unacked`: the
 node may have been killed in the same moment, before it had heard that they were started, and would start them again.
@@ -24,7 +27,7 @@ import msgspec
 from meeseeks.clock import monotonic
 from meeseeks.core.effects import Exited, TaskKey
 
-from .processes import Process, below, branches, mark_of, send, snapshot
+from .processes import Process, below, branches, is_ours_to_signal, mark_of, send, snapshot
 
 __all__ = ["JOURNAL_NAME", "Entry", "Journal", "sweep", "unacked"]
 
@@ -32,6 +35,7 @@ JOURNAL_NAME = "executor.journal"
 """Its file name, in the folder that holds the spool."""
 
 _COMPACT_BYTES = 1 << 20
+_AGAIN_S = 0.5
 _SWEEP_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -68,17 +72,22 @@ class Journal:
             self._marks[end.key] = end.mark
             self._live[end.mark] = [Entry("start", mark=end.mark, key=end.key), end]
         self._buffer = b""
+        self.again_at = 0.0
+        """When it is tried again to write what could not be written; 0.0 if all is written."""
         self._fd = -1
         self._kept = self._written = 0  # bytes: after the last compaction, and now
         self._rewrite()
 
-    def starting(self, mark: str, key: TaskKey) -> None:
-        """A spawn is about to happen."""
+    def starting(self, mark: str, key: TaskKey) -> bool:
+        """A spawn is about to happen. False if that can't be noted: then it must not happen, and is forgotten."""
         entry = Entry("start", mark=mark, key=key)
         self._live[mark] = [entry]
         self._marks[key] = mark
         self._write(entry)
-        self.flush()
+        if self.flush():
+            return True
+        del self._live[mark], self._marks[key]
+        return False
 
     def started(self, mark: str, process: Process) -> None:
         """It happened, a moment ago, and this is the leader."""
@@ -107,14 +116,31 @@ class Journal:
                 log.warning("the journal can't be compacted: %s", error)
                 self._kept = self._written
 
-    def flush(self) -> None:
-        """Write what was only noted: before anybody is told of it."""
-        buffer, self._buffer = self._buffer, b""
+    def flush(self) -> bool:
+        """Write what was only noted: before anybody is told of it. False while that can't be done."""
+        if self.again_at:
+            return self._catch_up()
         try:
-            _write_all(self._fd, buffer)
-        except OSError as error:  # a full disk: tasks must go on all the same
-            log.warning("%s: can't write: %s", self._path, error)
-        self._written += len(buffer)
+            _write_all(self._fd, self._buffer)
+        except OSError as error:
+            log.warning("%s: can't write: %s: no task is started until it can", self._path, error.strerror)
+            self.again_at = monotonic() + _AGAIN_S
+            return False
+        self._written += len(self._buffer)
+        self._buffer = b""
+        return True
+
+    def _catch_up(self) -> bool:
+        """What was noted meanwhile is all in the new file, or nobody needs it any more."""
+        if monotonic() < self.again_at:
+            return False
+        try:
+            self._rewrite()
+        except OSError:
+            self.again_at = monotonic() + _AGAIN_S
+            return False
+        log.info("%s: can be written again: tasks are started", self._path)
+        return True
 
     def close(self) -> None:
         """Close the file; it stays."""
@@ -124,7 +150,6 @@ class Journal:
 
     def _rewrite(self) -> None:
         """Only what is not acked; a new file takes the place of the old one in one step."""
-        self._buffer = b""
         lines = [_encoder.encode(Entry("boot", boot=_boot()))]
         lines += [_encoder.encode(entry) for entries in self._live.values() for entry in entries]
         content = b"\n".join(lines) + b"\n"
@@ -136,13 +161,17 @@ class Journal:
             partial.rename(self._path)
         except OSError:
             os.close(fd)
+            partial.unlink(missing_ok=True)
             raise
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd
         self._kept = self._written = len(content)
+        self._buffer, self.again_at = b"", 0.0
 
     def _write(self, entry: Entry) -> None:
+        if self.again_at:
+            return  # it is in what is written anew
         self._buffer += _encoder.encode(entry) + b"\n"
 
 
@@ -162,8 +191,8 @@ def sweep(path: Path) -> int:
             send(process, signal.SIGKILL)
             if not process.is_dead:
                 killed.add((process.pid, process.ticks))
-        if all(process.is_dead for process in left):
-            break  # init has not reaped them yet
+        if all(process.is_dead or not is_ours_to_signal(process.pid) for process in left):
+            break  # init has not reaped them yet, or they run as another user: `send` says so
         if monotonic() > deadline:
             log.error("these processes of a dead executor don't end: %s", sorted(process.pid for process in left))
             break

@@ -29,6 +29,8 @@ __all__ = ["Loop"]
 
 _STOP_S = 9.0
 """How long a stop may take, SIGKILL to strays included: whoever stops a node waits for ten seconds."""
+_WAIT_MAX_MS = 1000
+"""While there is a deadline: a wait stands still while the machine sleeps, the clock of the deadlines goes on."""
 _RETRY_S = 0.05
 _STARTS_WAIT_S = 0.002
 _ENDS_WAIT_S = 0.004
@@ -67,6 +69,7 @@ class Loop:
         self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only with a handler does it reach the pipe
+        signal.signal(signal.SIGIO, lambda *_: None)  # of the spool's leases; without a handler it would end us
         signal.signal(signal.SIGTERM, self._ask_stop)
         signal.signal(signal.SIGINT, self._ask_stop)
         self._poller = select.poll()
@@ -144,8 +147,8 @@ class Loop:
             at = min(self._leave_at, math.inf if at is None else at)
         if self._executor.is_stopping:
             at = min(self._stopped_at + _STOP_S, math.inf if at is None else at)
-        # Rounded up: waking before the time would only mean to wait again. Bounded: poll takes a C int.
-        return None if at is None else min(max(0, math.ceil((at - monotonic()) * 1000)), 3_600_000)
+        # Rounded up: waking before the time would only mean to wait again.
+        return None if at is None else min(max(0, math.ceil((at - monotonic()) * 1000)), _WAIT_MAX_MS)
 
     def _empty_pipe(self) -> None:
         os.read(self._wake, 4096)  # what is left wakes us again

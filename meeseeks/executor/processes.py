@@ -22,6 +22,7 @@ __all__ = [
     "branches",
     "children",
     "inspect",
+    "is_ours_to_signal",
     "mark_of",
     "send",
     "snapshot",
@@ -147,6 +148,17 @@ def send(process: Process, number: int) -> bool:
         return False
     finally:
         os.close(fd)
+    return True
+
+
+def is_ours_to_signal(pid: int) -> bool:
+    """False where whoever has this id runs as another user, and we may not signal those."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        return True
     return True
 
 

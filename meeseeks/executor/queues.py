@@ -72,6 +72,14 @@ class Queues:
         self._look(task.order.pool)
         self._promote(job)
 
+    def put_back(self, task: Task) -> None:
+        """The task that was just taken can't start yet: it is the first in line again."""
+        self._living.discard(task.order.key.job)
+        pool = self._pools[task.order.pool]
+        pool.taken -= 1
+        pool.waiting.appendleft(task)
+        self._look(task.order.pool)
+
     def has_waiting(self, pool: str) -> bool:
         """Whether anybody is in line there."""
         return bool(self._pools[pool].waiting)

@@ -71,11 +71,13 @@ def _is_plain(order: Start, env: dict[bytes, bytes]) -> bool:
     """Whether posix_spawn can do all that is asked for. It is a good deal cheaper than Popen, which can do it all."""
     program = order.args[0]
     finds_it = "/" in program or (program != "" and env.get(b"PATH") == _our_environment().get(b"PATH"))
-    return finds_it and order.config.keys() <= _PLAIN
+    comes_back = order.config.get("cwd") is None or _our_folder() is not None
+    return finds_it and comes_back and order.config.keys() <= _PLAIN
 
 
 def _posix_spawn(order: Start, env: dict[bytes, bytes], fds: tuple[int, ...]) -> int:
-    cwd, home = order.config.get("cwd"), _our_folder()
+    cwd = order.config.get("cwd")
+    home = None if cwd is None else _our_folder()
     if cwd is not None:
         # There is no other way to say it to posix_spawn. No other thread of this process cares for folders.
         os.chdir(cwd)
@@ -90,7 +92,7 @@ def _posix_spawn(order: Start, env: dict[bytes, bytes], fds: tuple[int, ...]) ->
             setsigdef=_IGNORED_BY_PYTHON,
         )
     finally:
-        if cwd is not None:
+        if home is not None:
             os.fchdir(home)
 
 
@@ -109,8 +111,12 @@ def _popen(order: Start, env: dict[bytes, bytes], fds: tuple[int, ...]) -> int:
 
 
 @cache
-def _our_folder() -> int:
-    return os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _our_folder() -> int | None:
+    """None if we were started where we may not go: then who leaves can't come back."""
+    try:
+        return os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def _environment(order: Start, mark: str) -> dict[bytes, bytes]:

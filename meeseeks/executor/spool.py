@@ -7,6 +7,7 @@ forget, but making and removing one takes longer than all else that the executor
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import resource
@@ -116,9 +117,10 @@ class Spool:
             Path(spare).unlink(missing_ok=True)
             return None
         found = os.fstat(fd)
-        if (found.st_uid, stat.S_IMODE(found.st_mode), found.st_nlink) == (os.geteuid(), 0o600, 1):
+        as_made = (found.st_uid, stat.S_IMODE(found.st_mode), found.st_nlink) == (os.geteuid(), 0o600, 1)
+        if as_made and _is_open_nowhere_else(fd):
             return fd
-        os.close(fd)  # its job ran as another user, or played with it
+        os.close(fd)  # its job ran as another user, or played with it, or something of it still writes
         os.unlink(path)  # noqa: PTH108
         return None
 
@@ -189,6 +191,19 @@ def _stem(key: TaskKey) -> str:
     """The path of a task's files inside the spool, less the ending; it has a tilde before its last part, and no dot."""
     count, node = key.epoch
     return f"{_shard(key.job)}/{_name(key.job)}~{key.generation}-{count}-{key.run}-{_cached_name(node)}"
+
+
+def _is_open_nowhere_else(fd: int) -> bool:
+    """Only then the kernel grants a lease (some 1 us); False as well where the file system knows of none.
+
+    Who opens it in that moment waits until it is given back, and we are sent a SIGIO: the loop has a handler for it.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    return True
 
 
 def _shard(job: str) -> str:

@@ -68,13 +68,15 @@ class OutputReader:
             self._relay.pass_on(at, ("output", further), further.hops, Output, done)
 
     def complete(self, jid: str, info: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> bool:
-        """Fill the output that did not fit into a jobinfo. False if nothing is missing; else `done` is called later."""
-        missing = [
-            stream
-            for stream in ("stdout", "stderr")
-            if info[f"{stream}_data"] is None and 0 < info[f"{stream}_size"] <= _WHOLE_MAX
-        ]
-        if not missing or info["state"] not in END_STATES:
+        """Fill the output that did not fit into a jobinfo. False if nothing is to come; else `done` is called later."""
+        if info["state"] not in END_STATES:
+            return False
+        sizes = {stream: info[f"{stream}_size"] for stream in ("stdout", "stderr") if info[f"{stream}_data"] is None}
+        long = [f"{size} bytes of {stream}" for stream, size in sizes.items() if size > _WHOLE_MAX]
+        if long:
+            info["output_error"] = f"{' and '.join(long)} are more than a query brings: follow it with mks logs"
+        missing = [stream for stream, size in sizes.items() if 0 < size <= _WHOLE_MAX]
+        if not missing:
             return False
         self._fill(jid, info, missing, bytearray(), done)
         return True

@@ -1,5 +1,7 @@
 """A wall clock of its own for each node, that can jump: a small library that is preloaded, built by the C compiler.
 
+The clock that goes on while a machine sleeps can jump as well: to all that waits, that is what a suspend looks like.
+
 The machine's clock stays as it is: others use it. Where no compiler is, there are no clock jumps, and it is said.
 """
 
@@ -24,7 +26,7 @@ _SOURCE = r"""
 #include <sys/time.h>
 #include <time.h>
 
-static const volatile long long *ahead_s;  /* in a file: the node's own */
+static const volatile long long *ahead_s;  /* of the wall clock, and of CLOCK_BOOTTIME; in a file: the node's own */
 static int (*real)(clockid_t, struct timespec *);
 
 __attribute__((constructor)) static void begin(void)
@@ -33,7 +35,7 @@ __attribute__((constructor)) static void begin(void)
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     real = dlsym(RTLD_NEXT, "clock_gettime");
     if (fd >= 0) {
-        void *at = mmap(NULL, sizeof *ahead_s, PROT_READ, MAP_SHARED, fd, 0);
+        void *at = mmap(NULL, 2 * sizeof *ahead_s, PROT_READ, MAP_SHARED, fd, 0);
         ahead_s = at == MAP_FAILED ? NULL : at;
     }
 }
@@ -42,7 +44,9 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 {
     int result = real(clock, now);
     if (ahead_s && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-        now->tv_sec += *ahead_s;
+        now->tv_sec += ahead_s[0];
+    if (ahead_s && clock == CLOCK_BOOTTIME)
+        now->tv_sec += ahead_s[1];
     return result;
 }
 
@@ -77,15 +81,22 @@ def build(folder: Path) -> Path | None:
 
 
 class Clock:
-    """The wall clock of one node."""
+    """The clocks of one node."""
 
     def __init__(self, library: Path, path: Path) -> None:
         self._path = path
-        path.write_bytes(struct.pack("=q", 0))
+        path.write_bytes(struct.pack("=qq", 0, 0))
         self.environment = {"LD_PRELOAD": str(library), _VARIABLE: str(path)}
 
     def set(self, ahead_s: int) -> None:
-        """From now on it is so far ahead of the true time; behind it, if negative."""
+        """From now on its wall clock is so far ahead of the true time; behind it, if negative."""
+        self._write(ahead_s, 0)
+
+    def sleep(self, seconds: int) -> None:
+        """Its machine was suspended for so long, in all."""
+        self._write(seconds, 8)
+
+    def _write(self, seconds: int, at: int) -> None:
         fd = os.open(self._path, os.O_WRONLY)
-        os.write(fd, struct.pack("=q", ahead_s))
+        os.pwrite(fd, struct.pack("=q", seconds), at)
         os.close(fd)

@@ -87,6 +87,27 @@ def make_node(tmp_path: Path) -> Iterator[Callable[..., FakeNode]]:
             node.handle.stop()
 
 
+LACKING = """#!{python}
+import ctypes, os, sys
+for number in {capabilities}:
+    ctypes.CDLL(None).prctl(24, number, 0, 0, 0)  # PR_CAPBSET_DROP: it holds from the next exec on
+os.execv("{python}", ["{python}", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Executors that are started from now on lack these capabilities of root's: to them others are other users."""
+
+    def lack(*capabilities: int) -> None:
+        program = tmp_path / "python"
+        program.write_text(LACKING.format(python=sys.executable, capabilities=capabilities))
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+
+    return lack
+
+
 @pytest.fixture
 def node(make_node: Callable[..., FakeNode]) -> FakeNode:
     return make_node()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from meeseeks.clock import monotonic
 from meeseeks.core.effects import Dropped, Exited, Renew
+from meeseeks.executor.journal import JOURNAL_NAME
 from meeseeks.executor.processes import mark_of, snapshot
+from tests.chaos.clock import Clock, build
 from tests.support.processes import is_running
 from tests.support.wait import wait_until
 
@@ -239,6 +244,27 @@ def test_a_lease_is_renewed_for_all_tasks_of_its_lessor(node):
         assert node.exited(key).error == "killed"
 
 
+def test_a_lease_that_ran_out_while_the_machine_slept_ends_soon_after(make_node, tmp_path, monkeypatch):
+    """A wait counts only the time that the machine is awake."""
+    library = build(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler to build a clock that can jump with")
+    clock = Clock(library, tmp_path / "clock")
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    node = make_node()
+    key = node.start("a", "sleep", "60", lessor="m", kill_at=monotonic() + 240)
+    node.started(key)
+    # Its process id is noted a moment later: the last thing that there is to do before the lease ends.
+    wait_until(lambda: '"pid"' in (node.handle.spool.folder.parent / JOURNAL_NAME).read_text())
+    clock.sleep(300)
+    assert node.exited(key, 5).error == "lease expired: submit node m is silent"
+
+
+def executor_of(task):
+    return int(Path(f"/proc/{task}/stat").read_text().split()[3])
+
+
 def test_killing_an_ended_task_repeats_its_end(node):
     key = node.start("a", "true")
     end = node.exited(key)
@@ -266,3 +292,50 @@ def test_a_kill_right_after_the_start(node):
         node.kill(key)
     ends = Exited | Dropped
     wait_until(lambda: {event.key for event in node.poll() if isinstance(event, ends)} == set(keys))
+
+
+OF_ANOTHER_USER = """
+import os, sys, time
+if os.fork() == 0:
+    if "daemon" in sys.argv: os.setsid()
+    file = open("child", "w")
+    os.setuid(65534)
+    print(os.getpid(), file=file, flush=True)
+    while True: time.sleep(60)
+while not os.path.exists("child") or not open("child").read().endswith("\\n"): time.sleep(0.001)
+if "stay" in sys.argv: time.sleep(60)
+sys.exit(7)
+"""
+CAP_KILL = 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be somebody else")
+@pytest.mark.parametrize("how", [[], ["daemon"]], ids=["in its session", "in its own"])
+def test_what_runs_as_another_user_outlives_its_job_and_is_told(make_node, lacking, tmp_path, pid_file, capfd, how):
+    lacking(CAP_KILL)
+    node = make_node()
+    key = node.script("a", OF_ANOTHER_USER, *how, grace=0.1, config={"cwd": str(tmp_path)})
+    end = node.exited(key)
+    assert (end.rc, end.error) == (7, None)
+    child = pid_file("child")
+    assert is_running(child)
+    assert node.run("true", grace=1000).rc == 0, "no later job has to do with it"
+    said = capfd.readouterr().err
+    assert f"process {child} of job 'a' runs as another user: it can't be killed, and goes on" in said
+    assert said.count(f"process {child} ") < 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may be somebody else")
+def test_a_sweep_does_not_wait_for_what_runs_as_another_user(make_node, lacking, tmp_path, pid_file, capfd):
+    lacking(CAP_KILL)
+    node = make_node()
+    key = node.script("a", OF_ANOTHER_USER, "stay", config={"cwd": str(tmp_path)})
+    leader = node.started(key).pid
+    child = pid_file("child")
+    os.kill(executor_of(leader), signal.SIGKILL)
+    wait_until(node.handle.died)
+    node.handle.restart()
+    assert node.exited(key, 8).error == "executor lost"
+    assert not is_running(leader)
+    assert is_running(child)
+    assert capfd.readouterr().err.count(f"process {child} ") < 20

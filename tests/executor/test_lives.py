@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from meeseeks.core.effects import Ack, Adopted, Exited, SetSlots, Started, TaskK
 from meeseeks.executor.ends import ENDS_NAME
 from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.executor.journal import JOURNAL_NAME, Journal, sweep
+from tests.chaos.disk import Disk
 from tests.support.processes import children_of, is_running
 from tests.support.wait import wait_until
 
@@ -153,6 +155,51 @@ def test_the_journal_may_be_torn(node):
     assert sweep(journal) == 1
     assert not is_running(task)
     assert sweep(journal) == 0
+
+
+@pytest.fixture
+def disk(tmp_path):
+    found = Disk.mounted(tmp_path / "disk", 1)
+    if found is None:
+        pytest.skip("no file system can be mounted here")
+    yield found
+    found.unmount()
+
+
+def start_many_on_a_full_disk(node, disk, capfd, *args):
+    """More than the journal has room for in its last page, whose line is torn then. Returns their keys."""
+    node.adopted()
+    disk.fill()
+    keys = [node.start(f"{number}-{'j' * 200}", *args) for number in range(40)]
+    said = []
+    wait_until(lambda: said.append(capfd.readouterr().err) or "can't write" in "".join(said))
+    node.kill(node.key("none"))
+    node.dropped(node.key("none"))
+    return keys
+
+
+def test_nothing_runs_that_the_journal_does_not_name(make_node, disk, capfd):
+    node = make_node(disk.folder / "state")
+    start_many_on_a_full_disk(node, disk, capfd, "sleep", "60")
+    os.kill(executor_pid(node), signal.SIGKILL)
+    wait_until(node.handle.died)
+    tasks = [event.pid for event in node.poll() if isinstance(event, Started)]
+    assert 5 < len(tasks) < 40
+    sweep(disk.folder / "state" / JOURNAL_NAME)
+    assert not [pid for pid in tasks if is_running(pid)]
+
+
+def test_tasks_wait_for_room_in_the_journal_and_leave_it_whole(make_node, disk, capfd):
+    node = make_node(disk.folder / "state")
+    keys = start_many_on_a_full_disk(node, disk, capfd, "true")
+    ended = [event.key for event in node.poll() if isinstance(event, Exited)]
+    assert keys[-1] not in ended
+    for key in ended:
+        node.ack(key)
+    disk.free()
+    assert [node.exited(key).rc for key in keys] == [0] * len(keys)
+    journal = (disk.folder / "state" / JOURNAL_NAME).read_text()
+    assert "start" in {json.loads(line)["what"] for line in journal.splitlines()}, "each line is whole"
 
 
 def test_a_sweep_leaves_strangers_alone(tmp_path):

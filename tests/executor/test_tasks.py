@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import meeseeks
 from meeseeks.core.effects import Exited, SetSlots
 from tests.support.wait import wait_until
 
@@ -189,6 +190,23 @@ def test_stdin_is_empty_without_a_path(node):
     assert node.run("cat").stdout_data == b""
 
 
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+
+
+def test_an_executor_in_a_folder_that_it_may_not_enter(make_node, lacking, tmp_path, monkeypatch):
+    """As after `sudo -u somebody mks node` in root's own folder."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(meeseeks.__file__).parent.parent))
+    folder = tmp_path / "private"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.chmod(0)
+    lacking(CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)
+    node = make_node()
+    assert node.run("echo", "out").stdout_data == b"out\n"
+    assert node.run("pwd", config={"cwd": "/"}).stdout_data == b"/\n"
+    assert node.run("echo", "again").stdout_data == b"again\n"
+
+
 def test_config_is_for_popen(node, tmp_path):
     end = node.run("umask; echo $0 $1", "name", "arg", config={"shell": True, "umask": 0o27})
     assert end.stdout_data.split() == [b"0027", b"name", b"arg"]
@@ -335,3 +353,28 @@ def test_a_job_does_not_feel_what_the_one_before_did_to_its_output(node):
     for number in range(3):
         node.ack(node.exited(node.script(f"spoil{number}", spoil)).key)
         assert node.exited(node.script(f"look{number}", look)).stdout_data == b"0 0\n"
+
+
+ESCAPED = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    text = "echo $$ > tmp; mv tmp child; while [ ! -e go ]; do sleep 0.01; done; echo no; echo no >&2; touch gone"
+    os.execve("/bin/sh", ["sh", "-c", text], {"PATH": os.environ["PATH"]})
+while not os.path.exists("child"): time.sleep(0.001)
+"""
+
+
+def test_what_has_escaped_from_a_job_does_not_write_into_the_output_of_another(node, tmp_path, pid_file):
+    """Nobody knows whose it is while others run; the files of the job that it came from are free to be used again."""
+    here = {"cwd": str(tmp_path)}
+    others = [node.start(name, "sleep", "60") for name in ("one", "two")]
+    for other in others:
+        node.started(other)
+    end = node.exited(node.script("first", ESCAPED, config=here))
+    assert end.rc == 0
+    assert pid_file("child")
+    node.ack(end.key)
+    text = "touch go; while [ ! -e gone ]; do sleep 0.01; done; echo out; echo err >&2"
+    end = node.run("sh", "-c", text, config=here)
+    assert (end.stdout_data, end.stderr_data) == (b"out\n", b"err\n")

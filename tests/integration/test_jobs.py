@@ -125,6 +125,14 @@ def test_output_longer_than_inline_comes_with_the_query(client: Client) -> None:
     assert base64.b64decode(full["stderr_data"]) == b""
 
 
+def test_output_that_is_too_long_for_a_query_is_no_silence(client: Client) -> None:
+    info = ended(client, submit(client, "sh", "-c", "head -c 17000000 /dev/zero; head -c 5000 /dev/zero >&2"))
+    full = client.query(info["id"])
+    assert (full["stdout_data"], full["stdout_size"]) == (None, 17_000_000)
+    assert full["output_error"] == "17000000 bytes of stdout are more than a query brings: follow it with mks logs"
+    assert base64.b64decode(full["stderr_data"]) == bytes(5000)
+
+
 def test_runtime_ends_a_job_as_failed(client: Client) -> None:
     info = ended(client, submit(client, "sleep", "60", runtime=0.3))
     assert (info["state"], info["active"]) == ("failed", False)
