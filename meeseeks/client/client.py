@@ -44,7 +44,7 @@ class Client:
             Client stays with one and moves on to the next when it is gone. It is gone when its connection was refused
             or closed and is not back within 2 seconds, or when it leaves a request unanswered for half of `timeout`
             and says nothing else meanwhile (a cache asks after 5 seconds without a broadcast). With one address a
-            node is never gone: it is waited for.
+            node is never gone: it is waited for, where its name leads to by then.
         port: TCP port where `address` names none.
         timeout: seconds that a request may take.
         refresh: above 0, a cache follows the node by push, and the cached methods work; it is then the longest time
