@@ -99,6 +99,18 @@ def test_a_node_that_is_gone_is_told_by_name_and_address(mesh_of):
     assert "refused" in str(caught.value)
 
 
+def test_a_cache_whose_node_is_gone_costs_no_cpu(mesh_of):
+    (node,) = mesh_of(1)
+    with node.client(refresh=1) as cached:
+        cached.wait()
+        node.stop()
+        wait_until(lambda: not cached.connected)
+        used = time.pthread_getcpuclockid(cached._channel._thread.ident)
+        began, spent = time.monotonic(), time.clock_gettime(used)
+        wait_until(lambda: time.monotonic() - began > 0.5)
+        assert time.clock_gettime(used) - spent < 0.1
+
+
 def test_a_frozen_node_is_told_and_used_again_when_it_thaws(mesh_of):
     (node,) = mesh_of(1)
     with node.client(timeout=0.5) as client:
