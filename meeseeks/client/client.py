@@ -13,7 +13,7 @@ import msgspec
 
 from meeseeks.errors import InvalidRequest, RequestTimeout
 
-from .arguments import checked, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
+from .arguments import checked, is_exited, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
 from .call import Repeat
 from .channel import Channel
 from .credentials import Credentials
@@ -120,7 +120,7 @@ class Client:
     @property
     def connected(self) -> bool:
         """Whether a node is connected right now, and so whether a cache is kept up to date."""
-        return self._channel.link.ready
+        return self._channel.link.ready and not self.closed
 
     def close(self) -> None:
         """Deliver what was written to the cache, then disconnect and end the thread. A second call does nothing.
@@ -223,7 +223,6 @@ class Client:
             return infos
         if is_several(changes.get("node")):
             raise InvalidRequest(f"node {changes['node']!r} names several nodes: job {jid!r} is there already")
-        self._channel.check_open()
         spec, _ = ready_spec(jobspec)
         info = cache.submit(spec["id"], msgspec.Raw(msgspec.msgpack.encode(spec)), changes, self._channel.link.name)
         self._channel.wake()
@@ -262,7 +261,6 @@ class Client:
         """As `kill`, through the cache: it shows at once, and is delivered even if the node is away meanwhile."""
         what = jobs_meant("kill_jobs", jids, filters)
         cache = self._synced("kill_jobs")
-        self._channel.check_open()
         wanted = [what] if isinstance(what, str) else what if isinstance(what, list) else cache.select(what)
         found = cache.kill(wanted)
         self._channel.wake()
@@ -321,9 +319,15 @@ class Client:
         return self.look_up(wanted)
 
     def look_up(self, jids: Iterable[str]) -> dict[str, Any]:
-        """{id: jobinfo, or False} of each id: from the cache where the job is there, else from the node."""
-        wanted = list(jids)
-        found = self._synced("look_up").infos(wanted) if self._cache is not None else {}
+        """{id: jobinfo, or False} of each id: from the cache where the job is there, else from the node.
+
+        A closed Client still tells of the ended jobs in its cache; what would be out of date raises ClientClosed.
+        """
+        wanted, found = list(jids), {}
+        if self._cache is not None and self.closed:
+            found = {jid: info for jid, info in self._cache.infos(wanted).items() if is_exited(info)}
+        elif self._cache is not None:
+            found = self._synced("look_up").infos(wanted)
         missing = [jid for jid in wanted if jid not in found]
         if missing:
             found.update(self._query(missing))
@@ -338,6 +342,7 @@ class Client:
     def _need_cache(self, method: str) -> Cache:
         if self._cache is None:
             raise InvalidRequest(f"{method} reads the cache, which needs Client(refresh=…) above 0")
+        self._channel.check_open()  # nothing in it would ever change again
         return self._cache
 
     def _synced(self, method: str, deadline: float | None = None) -> Cache:

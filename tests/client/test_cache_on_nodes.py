@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from meeseeks import Client, InvalidRequest, NodeUnreachable, RequestTimeout
+from meeseeks import Client, ClientClosed, InvalidRequest, NodeUnreachable, RequestTimeout
 from tests.support.wait import wait_until
 
 
@@ -190,6 +190,28 @@ def test_close_delivers_what_was_written(place, client, tag):
     cached.close()
     assert len(client.ls(tag=tag)) == 100
     client.kill(tag=tag)
+
+
+def test_a_closed_client_tells_nothing_of_its_cache(place, tag):
+    with place.far.client(refresh=1) as cached:
+        cached.wait()
+        cached.get_nodes(), cached.get_pools()
+    for call in (
+        cached.list_jobs,
+        cached.get,
+        lambda: cached.get_job(tag),
+        cached.get_nodes,
+        cached.get_pools,
+        cached.wait,
+        lambda: cached.wait_for(tag),
+        lambda: cached.look_up([tag]),
+        lambda: cached.watch(tag, print),
+        lambda: cached.kill_jobs(tag),
+        lambda: cached.submit_job(pool="p", args=["true"]),
+    ):
+        with pytest.raises(ClientClosed, match="this Client is closed"):
+            call()
+    assert not cached.connected
 
 
 def test_reading_a_cache_without_a_node_ends_by_the_deadline(free_port):
