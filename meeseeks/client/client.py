@@ -34,7 +34,7 @@ _LOOK = 0.5
 
 
 class Client:
-    """A connection to a mesh, through one of its nodes. Any number of threads may use it at once.
+    """A connection to a mesh, through one of its nodes. Any number of threads may use it at once; no forked child may.
 
     Every method ends by its deadline (`timeout`) with an answer or with a MeeseeksError that says which node, which
     address, and why. A node that is being restarted is waited for until then. It is a context manager.
@@ -91,7 +91,7 @@ class Client:
         # The thread keeps the channel alive, not the Client: one that nobody holds any more ends by itself.
         weakref.finalize(self, self._channel.release).atexit = False
         if set_global:
-            SHARED.replace(self)
+            SHARED.replace(self, lambda: Client(address, port, timeout, refresh, poll, expire, **cfg))
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +114,7 @@ class Client:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, by its owner or by a defect of its own."""
+        """Whether it was closed, by its owner or by a defect of its own; or is of the process that forked this one."""
         return self._channel.closed
 
     @property
@@ -133,7 +133,7 @@ class Client:
             self._check_delivered()
 
     def _check_delivered(self) -> None:
-        left = self._cache.unsettled() if self._cache is not None else []
+        left = self._cache.unsettled() if self._cache is not None and not self._channel.inherited else []
         if left:
             names = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
             raise RequestTimeout(
@@ -324,6 +324,8 @@ class Client:
         A closed Client still tells of the ended jobs in its cache; what would be out of date raises ClientClosed.
         """
         wanted, found = list(jids), {}
+        if self._channel.inherited:
+            self._channel.check_open()  # a thread that is not in this child may have held the cache's lock
         if self._cache is not None and self.closed:
             found = {jid: info for jid, info in self._cache.infos(wanted).items() if is_exited(info)}
         elif self._cache is not None:
