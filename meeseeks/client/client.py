@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from meeseeks.core.record import NEW
 from meeseeks.errors import InvalidRequest, RequestTimeout
 
 from .arguments import checked, is_exited, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
@@ -208,8 +209,9 @@ class Client:
     def submit_job(self, **jobspec: Any) -> dict[str, Info]:
         """As `submit`, through the cache: it shows at once, and is delivered even if the node is away meanwhile.
 
-        A job for several nodes (`node` is a list, or ends in `*`) and a change of a job that is not in the cache need
-        the node's answer, and wait for it. A new job that the node refuses reads failed, with the reason in `error`.
+        A job for several nodes (`node` is a list, or ends in `*`), and a change or a rerun (an `id` with `state='new'`)
+        of a job that is not in the cache, need the node's answer, and wait for it. A new job that the node refuses
+        reads failed, with the reason in `error`.
         """
         cache = self._need_cache("submit_job")
         jid = jobspec.get("id")
@@ -217,7 +219,9 @@ class Client:
         # What names an id and is no whole jobspec is about a job that has left the cache: its node is to judge it.
         is_whole = jobspec.get("pool") is not None and jobspec.get("args") is not None
         changes = checked(jobspec, new=not known and (is_whole or jid is None))
-        if not known and (is_several(jobspec.get("node")) or not is_whole or cache.is_group(str(jid))):
+        # Which run of a job that is not here would be its last before this one? That it is there would tell nothing.
+        is_rerun = jid is not None and jobspec.get("state") == NEW
+        if not known and (is_several(jobspec.get("node")) or not is_whole or is_rerun or cache.is_group(str(jid))):
             infos = self.submit(**jobspec)
             self._await_round(cache, time.monotonic() + self._settings.timeout)
             return infos
