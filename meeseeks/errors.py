@@ -68,7 +68,10 @@ class RequestTimeout(MeeseeksError, TimeoutError):
 
 
 class ClientClosed(MeeseeksError, ConnectionError):
-    """The Client is closed: by `close()`, or because its I/O thread met a defect, which the text names."""
+    """The Client is closed: by `close()`, or because its I/O thread met a defect, which the text names.
+
+    In a process that was forked so is every Client of its parent.
+    """
 
     code = "client_closed"
 

@@ -56,6 +56,7 @@ class Cache:
         self._vanished: dict[str, float] = {}  # jobs that are here and unknown to the node -> since when
         self._outputs: dict[str, tuple[object, Info]] = {}
         self._applied = 0
+        self._staying = 0  # of the jobs that ended long ago: so many more must be looked at to find those that may go
 
     # --- reading
 
@@ -340,11 +341,13 @@ class Cache:
             self._vanished = {jid: self._vanished.get(jid, now) for jid in gone if jid not in untold}
 
     def upkeep(self) -> None:
-        """Forget jobs that ended more than `expire` ago."""
+        """Forget jobs that ended more than `expire` ago; not one that is killed and still active, or is run again."""
         with self.lock:
-            for jid in self._table.expired(time.monotonic() - self.expire, _EXPIRE_BATCH):
-                if jid not in self._outbox:
-                    self._drop(jid)
+            old = self._table.expired(time.monotonic() - self.expire, self._staying + _EXPIRE_BATCH)
+            gone = [jid for jid in old if jid not in self._outbox and (job := self._table.get(jid)) and is_final(job)]
+            self._staying = len(old) - len(gone)
+            for jid in gone:
+                self._drop(jid)
 
     def find_missing(self, now: float) -> None:
         """Forget what has been unknown to the node for a while, and tell those who wait for it.
@@ -375,10 +378,7 @@ class Cache:
     def _show(self, jid: str) -> None:
         """Show the node's record of a job with the writes on top; once there are none, the record itself."""
         writes = self._outbox.of(jid)
-        if writes:
-            self._put(overlaid(self._truth[jid], writes))
-        else:
-            self._put(self._truth.pop(jid))
+        self._put(overlaid(self._truth[jid], writes) if writes else self._truth.pop(jid))
         self._tell(jid)
 
     def _put(self, record: Record) -> None:

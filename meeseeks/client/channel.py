@@ -79,6 +79,7 @@ class Channel:
         self._awake = False
         self._close_by: float | None = None
         self._broken: str | None = None
+        self._pid = os.getpid()
         self._wake_out, self._wake_in = os.pipe()
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
@@ -154,23 +155,30 @@ class Channel:
 
     def release(self) -> None:
         """Ask the thread to end, once what is unsent has been delivered or `timeout` has passed. Does not wait."""
-        if self._close_by is None:
+        if self._close_by is None and not self.inherited:
             self._close_by = time.monotonic() + self.timeout
             self.wake()
 
     def close(self) -> None:
         """Deliver what is unsent within `timeout`, end the thread, and return when it has ended."""
         self.release()
-        if threading.current_thread() is not self._thread:
+        if not self.inherited and threading.current_thread() is not self._thread:
             self._thread.join(self.timeout + _GRACE)
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, by its owner or by a defect."""
-        return self._close_by is not None or self._broken is not None
+        """Whether it is of no use any more: closed, by its owner or by a defect, or inherited."""
+        return self._close_by is not None or self._broken is not None or self.inherited
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this is a child that was forked: the thread, and all that it does, is the parent's."""
+        return self._pid != os.getpid()
 
     def check_open(self) -> None:
-        """ClientClosed, with the reason, where it was closed."""
+        """ClientClosed, with the reason, where it is of no use any more."""
+        if self.inherited:
+            raise ClientClosed(f"this Client was made in process {self._pid}: make a new one after a fork")
         if self._broken is not None:
             raise ClientClosed(f"this Client was closed by a defect of its own: {self._broken}; please report it")
         if self._close_by is not None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from meeseeks.core.record import NEW
 from meeseeks.errors import InvalidRequest, RequestTimeout
 
-from .arguments import checked, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
+from .arguments import checked, is_exited, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
 from .call import Repeat
 from .channel import Channel
 from .credentials import Credentials
@@ -34,7 +35,7 @@ _LOOK = 0.5
 
 
 class Client:
-    """A connection to a mesh, through one of its nodes. Any number of threads may use it at once.
+    """A connection to a mesh, through one of its nodes. Any number of threads may use it at once; no forked child may.
 
     Every method ends by its deadline (`timeout`) with an answer or with a MeeseeksError that says which node, which
     address, and why. A node that is being restarted is waited for until then. It is a context manager.
@@ -44,7 +45,7 @@ class Client:
             Client stays with one and moves on to the next when it is gone. It is gone when its connection was refused
             or closed and is not back within 2 seconds, or when it leaves a request unanswered for half of `timeout`
             and says nothing else meanwhile (a cache asks after 5 seconds without a broadcast). With one address a
-            node is never gone: it is waited for.
+            node is never gone: it is waited for, where its name leads to by then.
         port: TCP port where `address` names none.
         timeout: seconds that a request may take.
         refresh: above 0, a cache follows the node by push, and the cached methods work; it is then the longest time
@@ -91,7 +92,7 @@ class Client:
         # The thread keeps the channel alive, not the Client: one that nobody holds any more ends by itself.
         weakref.finalize(self, self._channel.release).atexit = False
         if set_global:
-            SHARED.replace(self)
+            SHARED.replace(self, lambda: Client(address, port, timeout, refresh, poll, expire, **cfg))
 
     def __enter__(self) -> Self:
         return self
@@ -114,13 +115,13 @@ class Client:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, by its owner or by a defect of its own."""
+        """Whether it was closed, by its owner or by a defect of its own; or is of the process that forked this one."""
         return self._channel.closed
 
     @property
     def connected(self) -> bool:
         """Whether a node is connected right now, and so whether a cache is kept up to date."""
-        return self._channel.link.ready
+        return self._channel.link.ready and not self.closed
 
     def close(self) -> None:
         """Deliver what was written to the cache, then disconnect and end the thread. A second call does nothing.
@@ -133,7 +134,7 @@ class Client:
             self._check_delivered()
 
     def _check_delivered(self) -> None:
-        left = self._cache.unsettled() if self._cache is not None else []
+        left = self._cache.unsettled() if self._cache is not None and not self._channel.inherited else []
         if left:
             names = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
             raise RequestTimeout(
@@ -208,8 +209,9 @@ class Client:
     def submit_job(self, **jobspec: Any) -> dict[str, Info]:
         """As `submit`, through the cache: it shows at once, and is delivered even if the node is away meanwhile.
 
-        A job for several nodes (`node` is a list, or ends in `*`) and a change of a job that is not in the cache need
-        the node's answer, and wait for it. A new job that the node refuses reads failed, with the reason in `error`.
+        A job for several nodes (`node` is a list, or ends in `*`), and a change or a rerun (an `id` with `state='new'`)
+        of a job that is not in the cache, need the node's answer, and wait for it. A new job that the node refuses
+        reads failed, with the reason in `error`.
         """
         cache = self._need_cache("submit_job")
         jid = jobspec.get("id")
@@ -217,13 +219,14 @@ class Client:
         # What names an id and is no whole jobspec is about a job that has left the cache: its node is to judge it.
         is_whole = jobspec.get("pool") is not None and jobspec.get("args") is not None
         changes = checked(jobspec, new=not known and (is_whole or jid is None))
-        if not known and (is_several(jobspec.get("node")) or not is_whole or cache.is_group(str(jid))):
+        # Which run of a job that is not here would be its last before this one? That it is there would tell nothing.
+        is_rerun = jid is not None and jobspec.get("state") == NEW
+        if not known and (is_several(jobspec.get("node")) or not is_whole or is_rerun or cache.is_group(str(jid))):
             infos = self.submit(**jobspec)
             self._await_round(cache, time.monotonic() + self._settings.timeout)
             return infos
         if is_several(changes.get("node")):
             raise InvalidRequest(f"node {changes['node']!r} names several nodes: job {jid!r} is there already")
-        self._channel.check_open()
         spec, _ = ready_spec(jobspec)
         info = cache.submit(spec["id"], msgspec.Raw(msgspec.msgpack.encode(spec)), changes, self._channel.link.name)
         self._channel.wake()
@@ -262,7 +265,6 @@ class Client:
         """As `kill`, through the cache: it shows at once, and is delivered even if the node is away meanwhile."""
         what = jobs_meant("kill_jobs", jids, filters)
         cache = self._synced("kill_jobs")
-        self._channel.check_open()
         wanted = [what] if isinstance(what, str) else what if isinstance(what, list) else cache.select(what)
         found = cache.kill(wanted)
         self._channel.wake()
@@ -321,9 +323,17 @@ class Client:
         return self.look_up(wanted)
 
     def look_up(self, jids: Iterable[str]) -> dict[str, Any]:
-        """{id: jobinfo, or False} of each id: from the cache where the job is there, else from the node."""
-        wanted = list(jids)
-        found = self._synced("look_up").infos(wanted) if self._cache is not None else {}
+        """{id: jobinfo, or False} of each id: from the cache where the job is there, else from the node.
+
+        A closed Client still tells of the ended jobs in its cache; what would be out of date raises ClientClosed.
+        """
+        wanted, found = list(jids), {}
+        if self._channel.inherited:
+            self._channel.check_open()  # a thread that is not in this child may have held the cache's lock
+        if self._cache is not None and self.closed:
+            found = {jid: info for jid, info in self._cache.infos(wanted).items() if is_exited(info)}
+        elif self._cache is not None:
+            found = self._synced("look_up").infos(wanted)
         missing = [jid for jid in wanted if jid not in found]
         if missing:
             found.update(self._query(missing))
@@ -338,6 +348,7 @@ class Client:
     def _need_cache(self, method: str) -> Cache:
         if self._cache is None:
             raise InvalidRequest(f"{method} reads the cache, which needs Client(refresh=…) above 0")
+        self._channel.check_open()  # nothing in it would ever change again
         return self._cache
 
     def _synced(self, method: str, deadline: float | None = None) -> Cache:

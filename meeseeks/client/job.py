@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from meeseeks.core.record import FAILED, KILLED, Record, Spec, Status, jobinfo
 from meeseeks.core.spec import JOB_KEYS, check
-from meeseeks.errors import InvalidRequest
+from meeseeks.errors import ClientClosed, InvalidRequest
 
 from .arguments import is_exited, is_several, lacks_output
 from .cache import Info
@@ -50,7 +50,7 @@ class Job:
 
     Every key of jobinfo is an attribute. Before `start` they are the jobspec's; after it, reading one looks the job
     up, and setting one changes the job. Where the job is several (`multi`), reading one gives {id: value}, and setting
-    one changes them all.
+    one changes them all. Once the Client is closed, only jobs that were seen to end can be read.
 
     Args:
         args: the command; the same as the key `args`.
@@ -183,7 +183,9 @@ class Job:
 
         RequestTimeout after `timeout` seconds (None: never).
         """
-        self.client.wait_for(self._jids(), timeout)
+        jids = self._jids()
+        if not self.client.closed or self.is_alive():
+            self.client.wait_for(jids, timeout)
         return self.poll() or {}
 
     # --- inside
@@ -194,9 +196,17 @@ class Job:
         return list(self.jid) if isinstance(self.jid, list) else [self.jid]
 
     def _look_up(self) -> dict[str, Info]:
-        """The jobinfo of each job; of one that nobody knows any more, what was seen of it last."""
-        found = self.client.look_up(self._jids())
-        last: Mapping[str, Info] = self._last
+        """The jobinfo of each job; of one that nobody knows any more, what was seen of it last.
+
+        ClientClosed if the Client is closed, unless all have ended: that they are over stays true.
+        """
+        last: dict[str, Info] = self._last
+        try:
+            found = self.client.look_up(self._jids())
+        except ClientClosed:
+            if all(map(is_exited, last.values())):
+                return last
+            raise
         infos = {jid: info or _gone(last[jid]) for jid, info in found.items()}
         super().__setattr__("_last", infos)
         return infos
@@ -204,6 +214,8 @@ class Job:
     def _with_output(self, jid: str, info: Info) -> Info:
         if lacks_output(info):
             fetched = self.client.get_job(jid) if self.client.has_cache else self.client.query(jid)
+            if fetched:
+                self._last[jid] = fetched  # to be read when the Client is closed
             return fetched or info
         return info
 

@@ -1,7 +1,8 @@
 """The connection to one of the nodes that a Client may use: its sockets, what became of them, whom to try next.
 
 Owned by the I/O thread, like every socket here; `state` and `describe` may be read by others. ZeroMQ reconnects by
-itself as long as there is only one address. With several, a Link moves on when one refuses, is silent or goes away.
+itself as long as there is only one address; if that is a name, a Link follows it to where it leads to by then. With
+several, a Link moves on when one refuses, is silent or goes away.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from meeseeks.wire import sockets, transfer
 from meeseeks.wire.keys import Keys
 
 from .credentials import Credentials
+from .lookup import Lookup
 from .settings import Address, Place
 
 __all__ = ["Link", "LinkState"]
@@ -53,6 +55,7 @@ class Link:
     ) -> None:
         self.addresses = tuple(addresses)
         self._only_host = host
+        self._lookup = Lookup(self.addresses[0] if host is None else Address(host, 0))
         self._credentials = credentials or Credentials()
         self._keys: Keys | None = None
         self._refused: dict[Address, str] = {}
@@ -137,11 +140,16 @@ class Link:
         """Connect, or move on, where it is time to; returns when it wants to be called again."""
         if self._retry_at is not None and now >= self._retry_at:
             self._connect(now)
-        elif self.has_others and not self.ready and self._retry_at is None and now >= self._since + _PATIENCE:
-            self.move_on(now)
+        elif self._retry_at is None and not self.ready:
+            if not self.has_others:
+                self._follow_name(now)
+            elif now >= self._since + _PATIENCE:
+                self.move_on(now)
         if self._retry_at is not None:
             return self._retry_at
-        return self._since + _PATIENCE if self.has_others and not self.ready else now + 3600.0
+        if self.ready:
+            return now + 3600.0
+        return self._since + _PATIENCE if self.has_others else self._lookup.due(now)
 
     def read_monitor(self, now: float) -> None:
         """Take in what happened to the connection."""
@@ -213,6 +221,14 @@ class Link:
 
     # --- inside
 
+    def _follow_name(self, now: float) -> None:
+        """Connect anew where the only name leads elsewhere by now; else ZeroMQ goes on trying."""
+        hosts = self._lookup.look(now)
+        if hosts and self._host not in hosts:
+            _log.warning("%s is at another address now: %s", self.address, ", ".join(hosts))
+            self._hosts, self._tried = hosts, 0
+            self._connect(now)
+
     def _connect(self, now: float) -> None:
         self.close()
         self._retry_at = None
@@ -240,6 +256,7 @@ class Link:
         if word == "ready":
             self.state, self._why, self._tried = LinkState.READY, {}, 0
             self._hosts.clear()
+            self._lookup.rest()
             self.lives += 1
             self.refusals = 0
             self._refused.clear()

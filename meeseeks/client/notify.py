@@ -7,6 +7,7 @@ for those without, a second thread asks their nodes.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -137,6 +138,8 @@ def _call(pending: _Pending, jid: str) -> None:
 
 
 _dispatcher = _Dispatcher()
+# A child has neither the threads nor the Clients: what is owed is its parent's business.
+os.register_at_fork(after_in_child=lambda: _Dispatcher.__init__(_dispatcher))
 
 
 def notify_when_over(client: Client, jids: Sequence[str], call: Notify, job: object) -> None:

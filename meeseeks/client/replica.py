@@ -88,7 +88,9 @@ class Replica:
             self._deliver()
             self._courier.tick(self._channel.link.place, now)
             self._ask_for_views(now)
-        return min(self._upkeep_at, self._views_at if self._views_due else self._upkeep_at)
+            if self._views_due and not self._views_asked:
+                return min(self._upkeep_at, self._views_at)
+        return self._upkeep_at
 
     def on_ready(self, now: float) -> None:
         """A connection was made. What was asked on an earlier one has been given up by the channel."""

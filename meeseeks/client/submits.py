@@ -40,6 +40,7 @@ class Submits:
 
     def one(self, ready: Ready) -> dict[str, Info]:
         """{id: jobinfo} of a jobspec; RequestTimeout names the job and its node where that did not answer."""
+        self._channel.check_open()
         spec, repeat = ready
         place = self._place_of(spec["id"])
         if place is None or place == self._channel.link.place or repeat is not Repeat.SAME_NODE:
@@ -54,6 +55,7 @@ class Submits:
 
     def many(self, ready: Sequence[Ready]) -> dict[str, Info]:
         """The same for several. All answers are waited for, then the first failure is raised, if there is one."""
+        self._channel.check_open()
         infos: dict[str, Info] = {}
         doubtful = [one for one in ready if self.unanswered.place(one[0]["id"]) is not None]
         for one in doubtful:

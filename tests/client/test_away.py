@@ -6,10 +6,12 @@ import queue
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from meeseeks import Client, Job, NodeUnreachable, RequestTimeout
+from meeseeks.client.call import Call
 from meeseeks.client.notify import notify_when_over
 from tests.support.wait import wait_until
 
@@ -97,6 +99,18 @@ def test_a_node_that_is_gone_is_told_by_name_and_address(mesh_of):
             client.nodes()
     assert f"node a at {node.endpoint}" in str(caught.value)
     assert "refused" in str(caught.value)
+
+
+def test_a_cache_whose_node_is_gone_costs_no_cpu(mesh_of):
+    (node,) = mesh_of(1)
+    with node.client(refresh=1) as cached:
+        cached.wait()
+        node.stop()
+        wait_until(lambda: not cached.connected)
+        used = time.pthread_getcpuclockid(cached._channel._thread.ident)
+        began, spent = time.monotonic(), time.clock_gettime(used)
+        wait_until(lambda: time.monotonic() - began > 0.5)
+        assert time.clock_gettime(used) - spent < 0.1
 
 
 def test_a_frozen_node_is_told_and_used_again_when_it_thaws(mesh_of):
@@ -192,6 +206,32 @@ def _started(job: Job) -> object:
         return job.start()
     except RequestTimeout:
         return None
+
+
+def test_a_rerun_of_a_job_that_has_left_the_cache_is_never_lost_without_a_word(mesh_of, tmp_path):
+    """The node dies before it answers. That the next one knows the job says nothing: it knew it before."""
+    a, b = mesh_of(2)
+    marks = tmp_path / "marks"
+    job = {"id": "again", "pool": "p", "args": ["sh", "-c", f"echo run >> {marks}"], "node": "a", "state": "new"}
+    options = {"refresh": 0.05, "poll": 0.1, "expire": 0.2, "timeout": 20}
+    with Client([b.endpoint, a.endpoint], **options) as cached, ThreadPoolExecutor(1) as pool:
+        cached.submit_job(**job)
+        assert cached.wait_for("again", 30)["again"]["state"] == "done"
+        wait_until(lambda: cached.get_job("again") is False, 15)
+        b.freeze()
+        rerun = pool.submit(cached.submit_job, **job)
+        wait_until(lambda: any(call.kind.startswith("submit") for call in _sent(cached)))
+        b.kill()
+        with pytest.raises(RequestTimeout, match="may have been carried out: look before you repeat it"):
+            rerun.result(30)
+        assert cached.query("again")["generation"] == 1
+        assert cached.submit_job(**job)["again"]["generation"] == 2
+        assert cached.wait_for("again", 30)["again"]["state"] == "done"
+    assert marks.read_text().split() == ["run", "run"]
+
+
+def _sent(client: Client) -> list[Call]:
+    return [call for call in list(client._channel._calls.values()) if call.sent_to is not None]
 
 
 @pytest.mark.parametrize("end", ["thawed", "restarted"])

@@ -263,6 +263,40 @@ def test_ended_jobs_leave_after_expire_and_others_stay():
     wait_until(lambda: left() == ["new"])
 
 
+def test_what_reads_ended_and_is_not_over_for_good_stays_and_is_waited_for():
+    cache, told = Cache(expire=0.05), []
+    running, done = {"state": "running", "active": True}, {"state": "done"}
+    cache.apply([record("killed", killed_generation=1, status=running)], 1)
+    cache.apply([record("again", resubmit=True, status=done), record("ended", status=done)], 2)
+    cache.watch("killed", told.append)
+
+    def left() -> list[str]:
+        cache.upkeep()
+        return cache.select({})
+
+    wait_until(lambda: "ended" not in left(), describe=left)
+    for later in (0, UNKNOWN_FOR):
+        cache.find_missing(time.monotonic() + later)
+    assert left() == ["killed", "again"]
+    assert told == []
+    cache.apply([record("killed", killed_generation=1, status={"rev": 1, "state": "killed"})], 3)
+    assert told == ["killed"]
+    wait_until(lambda: left() == ["again"])
+
+
+def test_old_jobs_that_stay_keep_no_others_from_leaving(monkeypatch):
+    monkeypatch.setattr("meeseeks.client.cache._EXPIRE_BATCH", 2)
+    cache = Cache(expire=0.05)
+    staying = [record(f"again{n}", resubmit=True, status={"state": "done"}) for n in range(3)]
+    cache.apply([*staying, record("ended", status={"state": "done"})], 1)
+
+    def left() -> list[str]:
+        cache.upkeep()
+        return cache.select({})
+
+    wait_until(lambda: len(left()) == 3, describe=left)
+
+
 def test_a_snapshot_leaves_out_what_ended_long_ago_unless_somebody_waits_for_it(cache):
     told = []
     cache.watch("waited", told.append)

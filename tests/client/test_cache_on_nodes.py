@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from meeseeks import Client, InvalidRequest, NodeUnreachable, RequestTimeout
+from meeseeks import Client, ClientClosed, InvalidRequest, NodeUnreachable, RequestTimeout
 from tests.support.wait import wait_until
 
 
@@ -137,6 +138,26 @@ def test_ended_jobs_expire_from_the_cache_and_are_found_by_wait_for(place):
         assert cached.wait_for(jid, 30)[jid]["state"] == "done"
 
 
+def test_a_killed_job_is_waited_for_as_long_as_it_is_active(mesh_of, tmp_path):
+    """However long its end takes: a move is allowed only after `active` is False."""
+    (node,) = mesh_of(1, **{"pools.p.grace": 60})
+    os.mkfifo(tmp_path / "end")
+    with node.client(refresh=0.05, poll=0.1, expire=0.2) as cached:
+        args = ["sh", "-c", f"trap '' TERM; echo > {tmp_path}/ready; read end < {tmp_path}/end"]
+        slow = next(iter(cached.submit_job(pool="p", args=args)))
+        wait_until((tmp_path / "ready").exists)
+        cached.kill_jobs(slow)
+        cached.wait()
+        later = next(iter(cached.submit_job(pool="p", args=["true"])))
+        cached.wait_for(later, 30)
+        wait_until(lambda: cached.get_job(later) is False, 15)
+        info = cached.get_job(slow)
+        assert (info["state"], info["active"]) == ("killed", True)
+        (tmp_path / "end").write_text("now\n")
+        info = cached.wait_for(slow, 30)[slow]
+        assert (info["state"], info["active"]) == ("killed", False)
+
+
 def test_wait_for_a_job_that_the_push_has_not_brought_yet(cached, tag):
     jobs = cached.submit_many([{"pool": "p", "args": ["true"], "tags": [tag]}] * 20)
     ended = cached.wait_for(jobs, 30)
@@ -169,6 +190,28 @@ def test_close_delivers_what_was_written(place, client, tag):
     cached.close()
     assert len(client.ls(tag=tag)) == 100
     client.kill(tag=tag)
+
+
+def test_a_closed_client_tells_nothing_of_its_cache(place, tag):
+    with place.far.client(refresh=1) as cached:
+        cached.wait()
+        cached.get_nodes(), cached.get_pools()
+    for call in (
+        cached.list_jobs,
+        cached.get,
+        lambda: cached.get_job(tag),
+        cached.get_nodes,
+        cached.get_pools,
+        cached.wait,
+        lambda: cached.wait_for(tag),
+        lambda: cached.look_up([tag]),
+        lambda: cached.watch(tag, print),
+        lambda: cached.kill_jobs(tag),
+        lambda: cached.submit_job(pool="p", args=["true"]),
+    ):
+        with pytest.raises(ClientClosed, match="this Client is closed"):
+            call()
+    assert not cached.connected
 
 
 def test_reading_a_cache_without_a_node_ends_by_the_deadline(free_port):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from meeseeks import Client, InvalidRequest, Job, NodeUnreachable, RequestTimeout
+from meeseeks import Client, ClientClosed, InvalidRequest, Job, NodeUnreachable, RequestTimeout
 from meeseeks.client.job import get_global_client
 from meeseeks.client.shared import SHARED
 from meeseeks.core.spec import JOB_KEYS
@@ -234,6 +234,30 @@ def test_a_job_without_a_pool_is_refused_when_it_starts(either):
     with pytest.raises(InvalidRequest, match="pool"):
         job.start()
     assert job.jid is None
+
+
+def test_what_has_ended_can_be_read_after_the_client_is_closed(mesh_of):
+    (node,) = mesh_of(1)
+    for options in ({}, {"refresh": 1}):
+        with node.client(**options) as client:
+            ended = Job("sh", "-c", "head -c 9000 /dev/zero; exit 3", client=client, pool="p")
+            alive = Job("sleep", "60", client=client, pool="p")
+            ended.start(), alive.start()
+            exited = ended.wait(30)
+        assert (ended.is_alive(), ended.rc) == (False, 3)
+        assert ended.stdout_data == exited["stdout_data"] == "A" * 12_000
+        assert ended.poll() == ended.info == ended.wait() == exited
+        # Nobody would ever say that this one is over: who asks in a loop must hear of it.
+        for look in (alive.is_alive, alive.poll, alive.wait, lambda job=alive: job.state):
+            with pytest.raises(ClientClosed, match="this Client is closed"):
+                look()
+
+
+def test_what_the_cache_of_a_closed_client_knows_as_ended_can_be_read(place):
+    with place.far.client(refresh=1) as client:
+        job = Job("true", client=client, pool="p")
+        client.wait_for(job.start(), 30)
+    assert (job.is_alive(), job.rc) == (False, 0)
 
 
 def test_the_global_client_is_configured_by_the_environment(place, no_global, monkeypatch):
