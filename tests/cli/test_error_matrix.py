@@ -71,6 +71,16 @@ def test_a_name_without_an_address_is_3(args):
     is_told(call(None, "--address", "no.such.host.invalid", *args), 3, "no.such.host.invalid", "no address")
 
 
+def test_a_name_without_an_address_does_not_hide_the_next_one(nodes):
+    conf = f"address=no.such.host.invalid,{nodes[0].address} port={nodes[0].port}"
+    assert call(nodes[0], "ls", "id=none", env={"MEESEEKS_CONF": conf}) == (0, "", "")
+
+
+@pytest.mark.parametrize("address", ["no.such.host.invalid,127.0.0.1:1", "127.0.0.1:1,no.such.host.invalid"])
+def test_of_several_addresses_without_a_node_each_is_named(address):
+    is_told(call(None, "--address", address, "ls"), 3, "no.such.host.invalid", "no address", "127.0.0.1:1", "refused")
+
+
 @pytest.fixture(scope="module")
 def other_key(tmp_path_factory):
     path = tmp_path_factory.mktemp("key") / "other.key"
