@@ -22,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _CLIENT_KEYS = ("address", "port", "timeout", "security", "ssl")
 """What of MEESEEKS_CONF concerns `mks`, which needs no cache."""
 
+_DEFAULT_TIMEOUT_S = 10.0
 _REFUSED_WITHIN_S = 1.0
 
 
@@ -31,6 +32,8 @@ class Invocation:
     def __init__(self) -> None:
         self.address: str | None = None
         self.timeout: float | None = None
+        self.at_most: float | None = None
+        """Seconds that a command has for all of its questions, and so the most that one may take."""
         self.json = False
         self.debug = False
 
@@ -53,6 +56,9 @@ class Invocation:
             options["address"] = self.address
         if self.timeout is not None:
             options["timeout"] = self.timeout
+        asked = options.get("timeout", _DEFAULT_TIMEOUT_S)
+        if self.at_most is not None and isinstance(asked, (int, float)):  # else the Client says what is wrong with it
+            options["timeout"] = min(asked, self.at_most)
         _check_reachable(options.get("address"), options.get("port", DEFAULT_PORT))
         return Client(**options, **more)
 
