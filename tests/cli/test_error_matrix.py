@@ -127,6 +127,12 @@ def test_an_unknown_job_is_1(mks, name):
     is_told(mks(*with_change(name, "no-such-job")), 1, "'no-such-job'", "mks ls")
 
 
+def test_an_empty_id_means_no_others(mks, good):
+    good("sub", "--hold", "--id", "some", "p", "--", "true")
+    is_told(mks("get", ""), 1, "no job has id ''; 'mks ls' shows those that are there")
+    good("kill", "some")
+
+
 def test_an_unknown_pool_is_taken_and_told(mks):
     """It may come yet, and a new job may wait for it: so the id, exit code 0, and why it does not start."""
     answer = mks("sub", "--id", "stuck", "nosuch", "--", "true")

@@ -31,6 +31,7 @@ WRONG = [
     (["sub", "--", "true"], "missing argument"),
     (["sub", "p", "--"], "command is missing"),
     (["sub", "p@", "--", "true"], "POOL@NODE"),
+    (["sub", "p@,", "--", "true"], "POOL@NODE"),
     (["sub", "--runtime", "soon", "p", "--", "true"], "'soon' is no time"),
     (["sub", "--retries", "-1", "p", "--", "true"], "retries"),
     (["sub", "--env", "X", "p", "--", "true"], "NAME=VALUE"),
