@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meeseeks.errors import ClientClosed, MeeseeksError, NodeUnreachable, RequestTimeout
+from meeseeks.errors import ClientClosed, InvalidRequest, MeeseeksError, NodeUnreachable, RequestTimeout
 
 from . import views
 from .exits import FAILED, OK
@@ -56,6 +57,8 @@ def wait_command(call: Invocation, /, words: tuple[str, ...], any_: bool, timeou
     --json: an array of jobinfos of those that have ended.
     """
     chosen = selection(words)
+    if timeout is not None and math.isnan(timeout):
+        raise InvalidRequest("--timeout is a number of seconds, not nan")
     call.at_most = None if timeout is None else max(_LOOK_S, timeout)
     with call.client() as client:
         found = infos_of(client, chosen)
@@ -127,7 +130,7 @@ def _closed_after(client: Client, timeout: float | None) -> Iterator[None]:
     if timeout is None:
         yield
         return
-    timer = threading.Timer(timeout + _LOOK_S, client.close)
+    timer = threading.Timer(min(timeout + _LOOK_S, threading.TIMEOUT_MAX), client.close)
     timer.daemon = True
     timer.start()
     try:

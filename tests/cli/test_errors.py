@@ -44,6 +44,7 @@ WRONG = [
     (["sub", "--each", "/dev/null", "p", "--", "true"], "no lines"),
     (["sub", "--tag", "x", "-"], "--tag does not go with '-'"),
     (["sub", "-"], "no jobspecs on stdin"),
+    (["wait", "--timeout", "nan", "x"], "nan"),
     (["run", "-"], "put -- between POOL and the job's command"),
     (["top"], "mks stat"),
     (["sub", "--cwd", "/", "--no-cwd", "p", "--", "true"], "exclude each other"),

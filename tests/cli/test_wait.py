@@ -127,6 +127,13 @@ def test_a_question_that_is_open_at_the_deadline_is_given_up(mesh_of):
             a.thaw()
 
 
+@pytest.mark.parametrize("timeout", ["inf", "1e300"])
+def test_a_deadline_may_be_far_away(good, timeout):
+    jid = f"far-{timeout}"
+    good("sub", "--id", jid, "p", "--", "true")
+    good("wait", "--timeout", timeout, jid)
+
+
 def test_a_terminal_has_a_bar(good, nodes):
     script = "test $MEESEEKS_ARRAY_INDEX != 1 && sleep 0.5"
     good("sub", "--id", "bar", "--array", "12", "--hold", "p", "--", "sh", "-c", script)
