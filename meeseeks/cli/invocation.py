@@ -22,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _CLIENT_KEYS = ("address", "port", "timeout", "security", "ssl")
 """What of MEESEEKS_CONF concerns `mks`, which needs no cache."""
 
+_DEFAULT_TIMEOUT_S = 10.0
 _REFUSED_WITHIN_S = 1.0
 
 
@@ -31,6 +32,8 @@ class Invocation:
     def __init__(self) -> None:
         self.address: str | None = None
         self.timeout: float | None = None
+        self.at_most: float | None = None
+        """Seconds that a command has for all of its questions, and so the most that one may take."""
         self.json = False
         self.debug = False
 
@@ -53,6 +56,9 @@ class Invocation:
             options["address"] = self.address
         if self.timeout is not None:
             options["timeout"] = self.timeout
+        asked = options.get("timeout", _DEFAULT_TIMEOUT_S)
+        if self.at_most is not None and isinstance(asked, (int, float)):  # else the Client says what is wrong with it
+            options["timeout"] = min(asked, self.at_most)
         _check_reachable(options.get("address"), options.get("port", DEFAULT_PORT))
         return Client(**options, **more)
 
@@ -64,26 +70,41 @@ class Invocation:
 
 
 def _check_reachable(address: Any, port: Any) -> None:
-    """NodeUnreachable if each of the addresses refuses a connection. Of anything else the Client knows more to say."""
-    import socket
+    """NodeUnreachable if no address takes a connection: each is refused, or is a name that stands for no host.
 
+    Of anything else the Client knows more to say.
+    """
     from meeseeks.client.settings import parse_addresses
 
-    named = parse_addresses(address, port)
-    for each in named:
-        for host in each.resolve():
-            # Not create_connection: it looks a literal up once more, for which Python loads the tables of IDNA.
-            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
-                trial.settimeout(_REFUSED_WITHIN_S)
-                try:
-                    trial.connect((host, each.port))
-                except ConnectionRefusedError:
-                    continue
-                except OSError:
-                    return
-                return
-    where = " or ".join(map(str, named))
-    raise NodeUnreachable(f"no node answers at {where}: connection refused; is it running? start it with 'mks node'")
+    reasons: list[str] = []
+    refusing: list[str] = []
+    for each in parse_addresses(address, port):
+        try:
+            hosts = each.resolve()
+        except NodeUnreachable as error:  # the next one may be there
+            reasons.append(str(error))
+            continue
+        if not all(_refuses(host, each.port) for host in hosts):
+            return
+        refusing.append(str(each))
+    if refusing:
+        where = " or ".join(refusing)
+        reasons.append(f"no node answers at {where}: connection refused; is it running? start it with 'mks node'")
+    raise NodeUnreachable("; ".join(reasons))
+
+
+def _refuses(host: str, port: int) -> bool:
+    """Whether nothing listens there."""
+    import socket
+
+    # Not create_connection: it looks a literal up once more, for which Python loads the tables of IDNA.
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.settimeout(_REFUSED_WITHIN_S)
+        try:
+            trial.connect((host, port))
+        except OSError as error:
+            return isinstance(error, ConnectionRefusedError)
+    return False
 
 
 def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -6,8 +6,10 @@ only `mks demo` needs.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import io
 import os
 import sys
 import threading
@@ -117,6 +119,7 @@ def one_line_helps() -> dict[str, str]:
 def main() -> NoReturn:
     """The console script: never a traceback unless `--debug` asks for it."""
     _open_closed_streams()
+    _let_all_be_written()
     invocation = Invocation()
     shell = os.environ.pop("_MKS_COMPLETE", "")  # a completion script asks what may come next
     try:
@@ -142,6 +145,17 @@ def _open_closed_streams() -> None:
             os.set_inheritable(fd, True)
             stream = open(fd, mode, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
+
+
+def _let_all_be_written() -> None:
+    """What stdout's encoding has no letters for is shown as escapes: a job of somebody else may have any name.
+
+    UTF-8 has all but those that stand for the bytes of a file's name, which become these bytes again. Of stderr Python
+    takes care itself.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
 def _complete(shell: str) -> int:
@@ -179,7 +193,7 @@ def _report(error: Exception, *, debug: bool) -> int:
     else:
         text, code = f"a defect of mks: {type(error).__name__}: {error}", FAILED
         text += "" if debug else "; --debug shows where"
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # the code tells it still
         click.echo(f"mks: {' '.join(text.split())}", err=True)
     return code
 

@@ -50,6 +50,8 @@ def warn_missing(client: Client, chosen: Selection, found: dict[str, Any], then:
 
 def _meant(client: Client, jid: str) -> str:
     """What to give in place of an id that is a state, or only the beginning of others; '' if it is neither."""
+    if not jid:
+        return ""
     if jid in STATES:
         return f"'state={jid}' means the jobs that are"
     for pattern in (f"{jid}{mark}*" for mark in _SETS):

@@ -89,9 +89,6 @@ def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Sign
     signals.kill_with(client)
     try:
         info = follower.follow(feeder.start if feeder is not None else None)
-    except BrokenPipeError:
-        client.kill(jid)  # as the command itself would have been
-        return BROKEN_PIPE
     except Incomplete as error:
         if error.info["rc"] is None:
             return _exit_code(jid, error.info)
@@ -100,10 +97,25 @@ def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Sign
     except MeeseeksError as error:
         warn(f"{error}; job {jid} may go on: 'mks logs -f {jid}' shows its output, 'mks kill {jid}' ends it")
         return exit_code_of(error)
+    except OSError as error:  # after those of ours, of which some are OSErrors as well
+        return _end_unwritten(client, jid, error)
     finally:
         if feeder is not None:
             feeder.stop()
     return SIGNAL_BASE + signals.caught if signals.caught else _exit_code(jid, info)
+
+
+def _end_unwritten(client: Client, jid: str, error: OSError) -> int:
+    """Nothing takes the job's output any more: it is killed, as the command itself would have ended; the exit code."""
+    why, is_pipe = f"can't write the output: {error.strerror}", isinstance(error, BrokenPipeError)
+    try:
+        info = client.kill(jid)
+    except MeeseeksError as failure:
+        warn(f"{why}; job {jid} may go on, since it could not be killed: {failure}; 'mks kill {jid}' ends it")
+    else:
+        if not is_pipe:
+            warn(f"{why}; job {jid} was killed" if info and info["state"] == "killed" else why)
+    return BROKEN_PIPE if is_pipe else FAILED
 
 
 @contextmanager

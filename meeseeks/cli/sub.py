@@ -58,7 +58,7 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
         warn_over({spec["id"]: submitted[spec["id"]] for spec in specs if _is_there(spec, submitted)})
         printer = call.printer()
         if not (wait and call.json):
-            _show(printer, submitted)
+            _tell(printer, submitted)
         if not wait:
             return OK
         from .wait import report, wait_for
@@ -110,6 +110,19 @@ def _refuse_options() -> None:
             raise click.UsageError(
                 f"{param.opts[0]} does not go with '-': each jobspec on stdin says all of its job", ctx
             )
+
+
+def _tell(printer: Printer, infos: dict[str, Any]) -> None:
+    """Show the ids of what was submitted; where they can't be written, the error has them: the jobs are there."""
+    try:
+        _show(printer, infos)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        ids = list(infos)
+        more = f" and {len(ids) - 1} more were" if len(ids) > 1 else " was"
+        raise click.ClickException(f"can't write the output: {error.strerror}; {ids[0]}{more} submitted") from error
 
 
 def _show(printer: Printer, infos: dict[str, Any]) -> None:

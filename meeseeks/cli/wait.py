@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from meeseeks.errors import MeeseeksError, RequestTimeout
+from meeseeks.errors import ClientClosed, InvalidRequest, MeeseeksError, NodeUnreachable, RequestTimeout
 
 from . import views
 from .exits import FAILED, OK
@@ -16,7 +19,7 @@ from .invocation import Invocation, address_option, debug_option, json_option
 from .output import clean, warn
 from .pick import infos_of, warn_missing
 from .wait_view import WaitView, no_view, wait_view
-from .waiting import follow
+from .waiting import Progress, follow
 from .words import selection
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ __all__ = ["report", "wait_command", "wait_for"]
 
 _LIVE = {"state", "active"}
 """Filters that match a job for a while only: that there is none says that it is over."""
+_LOOK_S = 1.0
+"""Seconds that a question may take in any case: a wait of no time is a look, and has time for an answer as well."""
 _NAMED_FAILURES = 5
 _STDERR_LINES = 5
 _STDERR_BYTES = 4096
@@ -52,6 +57,9 @@ def wait_command(call: Invocation, /, words: tuple[str, ...], any_: bool, timeou
     --json: an array of jobinfos of those that have ended.
     """
     chosen = selection(words)
+    if timeout is not None and math.isnan(timeout):
+        raise InvalidRequest("--timeout is a number of seconds, not nan")
+    call.at_most = None if timeout is None else max(_LOOK_S, timeout)
     with call.client() as client:
         found = infos_of(client, chosen)
         missing = warn_missing(client, chosen, found)
@@ -80,28 +88,55 @@ def wait_for(
     `infos` are the jobs as they are now. `follower` makes a client with a cache, for many jobs. A job that is known no
     more is left out, and said so.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = float("inf") if timeout is None else time.monotonic() + timeout
     ended: dict[str, Any] = {}
-    gone = 0
-    with view or no_view() as shown:
+    gone: set[str] = set()
+    progress, why = Progress({}, 0, len(infos)), ""
+    with view or no_view() as shown, _closed_after(client, timeout):
         shown.begin(len(infos))
-        for progress in follow(client, follower, infos):
-            for jid, info in progress.ended.items():
-                if info is None:
-                    gone += 1
-                    warn(f"job {jid} is known no more: its node has forgotten it")
-                else:
-                    ended[jid] = info
-            shown.show(progress)
-            if any_ and (ended or gone):
-                break
-            if deadline is not None and time.monotonic() >= deadline and len(ended) + gone < len(infos):
-                left = next(jid for jid in infos if jid not in ended)
-                raise RequestTimeout(
-                    f"{len(ended) + gone} of {len(infos)} jobs have ended after {timeout:g} s; "
-                    f"running: {progress.running}, waiting: {progress.waiting}, among them {left}"
-                )
-    return ended
+        try:
+            for progress in follow(client, follower, infos, deadline):
+                _sort(progress, ended, gone)
+                shown.show(progress)
+                if any_ and (ended or gone):
+                    return ended
+                if time.monotonic() >= deadline:
+                    break
+        except (ClientClosed, NodeUnreachable, RequestTimeout) as error:
+            if time.monotonic() < deadline:
+                raise
+            why = "; the node does not answer" if isinstance(error, ClientClosed) else f"; {error}"
+    left = next((jid for jid in infos if jid not in ended and jid not in gone), None)
+    if left is None:
+        return ended
+    raise RequestTimeout(
+        f"{len(ended) + len(gone)} of {len(infos)} jobs have ended after {timeout:g} s; "
+        f"running: {progress.running}, waiting: {progress.waiting}, among them {left}{why}"
+    )
+
+
+def _sort(progress: Progress, ended: dict[str, Any], gone: set[str]) -> None:
+    for jid, info in progress.ended.items():
+        if info is None:
+            gone.add(jid)
+            warn(f"job {jid} is known no more: its node has forgotten it")
+        else:
+            ended[jid] = info
+
+
+@contextmanager
+def _closed_after(client: Client, timeout: float | None) -> Iterator[None]:
+    """A question that is open when the time is over ends soon after it, with ClientClosed."""
+    if timeout is None:
+        yield
+        return
+    timer = threading.Timer(min(timeout + _LOOK_S, threading.TIMEOUT_MAX), client.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def report(client: Client, infos: dict[str, Any]) -> int:

@@ -44,10 +44,13 @@ class Progress(NamedTuple):
     waiting: int
 
 
-def follow(client: Client, follower: Callable[[], Client], infos: dict[str, Info]) -> Iterator[Progress]:
+def follow(
+    client: Client, follower: Callable[[], Client], infos: dict[str, Info], deadline: float
+) -> Iterator[Progress]:
     """Yield the progress of these jobs, several times a second, until all are over. Raises what the client raises.
 
-    `infos` is how they were found; `follower` makes a client with a cache, which is used for many jobs only.
+    `infos` is how they were found; `follower` makes a client with a cache, which is used for many jobs only, and is
+    not waited for beyond the `deadline`.
     """
     over: dict[str, Info | None] = {jid: info for jid, info in infos.items() if is_exited(info)}
     left = {jid: info for jid, info in infos.items() if jid not in over}
@@ -61,7 +64,7 @@ def follow(client: Client, follower: Callable[[], Client], infos: dict[str, Info
     # That a connection broke, and is made again, is nothing to a person; that it isn't, is raised.
     logging.getLogger("meeseeks").addHandler(logging.NullHandler())
     with closing(follower()) as pushed:
-        yield from _by_push(pushed, client, list(left))
+        yield from _by_push(pushed, client, list(left), deadline)
 
 
 def _by_asking(client: Client, left: Sequence[str]) -> Iterator[Progress]:
@@ -80,7 +83,7 @@ def _by_asking(client: Client, left: Sequence[str]) -> Iterator[Progress]:
         yield Progress(ended, running, len(left) - running)
 
 
-def _by_push(pushed: Client, client: Client, jids: Sequence[str]) -> Iterator[Progress]:
+def _by_push(pushed: Client, client: Client, jids: Sequence[str], deadline: float) -> Iterator[Progress]:
     told: deque[str] = deque()
     some = threading.Event()
 
@@ -88,7 +91,7 @@ def _by_push(pushed: Client, client: Client, jids: Sequence[str]) -> Iterator[Pr
         told.append(jid)
         some.set()
 
-    pushed.wait(_FIRST_SYNC)
+    pushed.wait(max(0.0, min(_FIRST_SYNC, deadline - time.monotonic())))
     for jid in jids:
         pushed.watch(jid, on_over)
     left = dict.fromkeys(jids)

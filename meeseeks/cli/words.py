@@ -97,9 +97,10 @@ def _first(filters: dict[str, str]) -> str:
 def target(text: str) -> tuple[str, str | list[str] | None]:
     """`POOL`, `POOL@NODE`, `POOL@PATTERN*` or `POOL@NODE,NODE` as (pool, node)."""
     pool, at, node = text.partition("@")
-    if not pool or (at and not node):
+    wanted = nodes_wanted(node)
+    if not pool or (at and not wanted):
         raise InvalidRequest(f"{text!r} is not of the form POOL or POOL@NODE")
-    return pool, nodes_wanted(node) or None
+    return pool, wanted or None
 
 
 def nodes_wanted(text: str) -> str | list[str]:

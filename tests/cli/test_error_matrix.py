@@ -71,6 +71,16 @@ def test_a_name_without_an_address_is_3(args):
     is_told(call(None, "--address", "no.such.host.invalid", *args), 3, "no.such.host.invalid", "no address")
 
 
+def test_a_name_without_an_address_does_not_hide_the_next_one(nodes):
+    conf = f"address=no.such.host.invalid,{nodes[0].address} port={nodes[0].port}"
+    assert call(nodes[0], "ls", "id=none", env={"MEESEEKS_CONF": conf}) == (0, "", "")
+
+
+@pytest.mark.parametrize("address", ["no.such.host.invalid,127.0.0.1:1", "127.0.0.1:1,no.such.host.invalid"])
+def test_of_several_addresses_without_a_node_each_is_named(address):
+    is_told(call(None, "--address", address, "ls"), 3, "no.such.host.invalid", "no address", "127.0.0.1:1", "refused")
+
+
 @pytest.fixture(scope="module")
 def other_key(tmp_path_factory):
     path = tmp_path_factory.mktemp("key") / "other.key"
@@ -115,6 +125,12 @@ def test_a_wrong_environment_is_2(args):
 @pytest.mark.parametrize("name", OF_JOBS)
 def test_an_unknown_job_is_1(mks, name):
     is_told(mks(*with_change(name, "no-such-job")), 1, "'no-such-job'", "mks ls")
+
+
+def test_an_empty_id_means_no_others(mks, good):
+    good("sub", "--hold", "--id", "some", "p", "--", "true")
+    is_told(mks("get", ""), 1, "no job has id ''; 'mks ls' shows those that are there")
+    good("kill", "some")
 
 
 def test_an_unknown_pool_is_taken_and_told(mks):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import COMMAND, TIMEOUT, call, environment
+from tests.cli.pipes import start
 
 WRONG = [
     (["lss"], "did you mean 'ls'?"),
@@ -30,6 +31,7 @@ WRONG = [
     (["sub", "--", "true"], "missing argument"),
     (["sub", "p", "--"], "command is missing"),
     (["sub", "p@", "--", "true"], "POOL@NODE"),
+    (["sub", "p@,", "--", "true"], "POOL@NODE"),
     (["sub", "--runtime", "soon", "p", "--", "true"], "'soon' is no time"),
     (["sub", "--retries", "-1", "p", "--", "true"], "retries"),
     (["sub", "--env", "X", "p", "--", "true"], "NAME=VALUE"),
@@ -42,6 +44,7 @@ WRONG = [
     (["sub", "--each", "/dev/null", "p", "--", "true"], "no lines"),
     (["sub", "--tag", "x", "-"], "--tag does not go with '-'"),
     (["sub", "-"], "no jobspecs on stdin"),
+    (["wait", "--timeout", "nan", "x"], "nan"),
     (["run", "-"], "put -- between POOL and the job's command"),
     (["top"], "mks stat"),
     (["sub", "--cwd", "/", "--no-cwd", "p", "--", "true"], "exclude each other"),
@@ -140,4 +143,35 @@ def test_a_full_disk_under_the_output_is_told(nodes, args):
             env=environment(nodes[0]),
             check=False,
         )
-    assert (done.returncode, done.stderr) == (1, b"mks: can't write the output: No space left on device\n")
+    # What run adds, whether its job had ended by then or was killed, is in test_run.
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"mks: can't write the output: No space left on device")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_the_exit_code_is_the_same_where_stderr_takes_nothing():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "ls", "--nope"], stdin=subprocess.DEVNULL, stderr=full, timeout=TIMEOUT, check=False
+        )
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("latin-1", b"latin-1-\xe9-\\u20ac"), ("ascii", b"ascii-\\xe9-\\u20ac")]
+)
+def test_what_the_encoding_has_no_letter_for_is_escaped(nodes, good, encoding, shown):
+    jid = f"{encoding}-é-€"
+    good("sub", "--id", jid, "--hold", "p", "--", "true")
+    with start(nodes[0], "ls", f"id={jid}", PYTHONIOENCODING=encoding) as process:
+        out, err = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, out.split(b"\t")[0], err) == (0, shown, b"")
+    good("kill", jid)
+
+
+def test_a_path_that_is_no_text_is_shown_as_it_is(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9"
+    with start(None, "keygen", path, PYTHONIOENCODING="utf-8") as process:
+        out, err = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, err) == (0, b"")
+    assert path in out

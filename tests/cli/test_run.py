@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
+import sys
+import termios
 import threading
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import COMMAND, TIMEOUT, environment
 from tests.support.wait import wait_until
+
+PIPE = 4096
+"""The least that a pipe can hold."""
 
 
 def start(nodes, *args):
@@ -137,6 +144,48 @@ def test_a_reader_that_goes_away_ends_the_job(nodes, good):
         assert process.stderr is not None
         assert process.stderr.read() == b""
     wait_until(lambda: good("get", "yes", "--json").json[0]["active"] is False)
+
+
+def test_output_that_can_not_be_written_ends_the_job(nodes, good):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "run", "--id", "full", "p@b", "--", "sh", "-c", "echo on; sleep 60"],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT,
+            env=environment(nodes[0]),
+            check=False,
+        )
+    said = b"mks: can't write the output: No space left on device; job full was killed\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    assert good("get", "full", "--json").json[0]["state"] == "killed"
+
+
+def test_a_job_that_could_not_be_killed_then_is_named(nodes, good, tmp_path):
+    go = tmp_path / "go"
+    loud = f"while ! [ -e {go} ]; do sleep 0.02; done; dd if=/dev/zero bs=300001 count=1 status=none; sleep 60"
+    with start(nodes, "--timeout", "0.5", "--id", "on", "p", "--", "sh", "-c", loud) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE)
+        go.touch()
+        wait_until(lambda: _waiting(process.stdout) == PIPE)  # mks has more, and waits for a reader
+        nodes[0].freeze()
+        try:
+            process.stdout.close()
+            assert process.wait(TIMEOUT) == 128 + signal.SIGPIPE
+        finally:
+            nodes[0].thaw()
+        err = process.stderr.read()
+    assert err.startswith(b"mks: can't write the output: Broken pipe; job on may go on, since it could not be killed: ")
+    assert err.count(b"\n") == 1
+    good("kill", "on")
+
+
+def _waiting(pipe):
+    """The bytes that are in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_run_refuses_what_it_can_not_show(mks, good):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +144,21 @@ def test_a_job_that_is_only_submitted_gets_no_stdin_from_here(mks, good):
     assert "use 'mks run', or a file" in answer.err
     (jid,) = good("sub", "--stdin", "/dev/null", "--wait", "p", "--", "cat").out.split()
     assert good("ls", jid).lines[0][1] == "done"
+
+
+@pytest.mark.parametrize(("more", "said"), [([], "full was"), (["--array", "2", "--json"], "full-0 and 1 more were")])
+def test_ids_that_can_not_be_written_are_told(nodes, good, more, said):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "sub", "--id", "full", *more, "p", "--", "true"],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT,
+            env=environment(nodes[0]),
+            check=False,
+            text=True,
+        )
+    told = f"mks: can't write the output: No space left on device; {said} submitted\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    good("wait", "full*")

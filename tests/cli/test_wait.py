@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 import subprocess
+import time
 
+import pytest
+
+from meeseeks.cli.wait import wait_for
+from meeseeks.errors import RequestTimeout
 from tests.cli.conftest import COMMAND, environment
+from tests.cli.pipes import start
 from tests.cli.screen import ScreenTerminal
 
 LOUD = "for i in 1 2 3 4 5 6 7; do echo line $i >&2; done; exit 3"
@@ -82,6 +88,50 @@ def test_many_jobs_have_a_deadline_too(good, mks):
     assert (answer.code, answer.out) == (3, "")
     assert "0 of 120 jobs have ended after 1 s; running: 0, waiting: 120" in answer.err
     good("kill", "stuck-*")
+
+
+def test_the_deadline_holds_where_the_node_is_mute(mesh_of):
+    """From the start, and in between: with few jobs, which are asked for, and with many, which are pushed."""
+    (a,) = mesh_of(1)
+    with a.client() as client:
+        client.submit_many({"id": f"m-{i}", "pool": "p", "args": ["true"], "hold": i > 0} for i in range(102))
+        client.wait_for("m-0")
+    few, many = (start(a, "wait", "--timeout", "0.5", *words) for words in (("m-0", "m-1"), ("m-*",)))
+    for waiting in (few, many):
+        assert waiting.stdout.readline().startswith(b"m-0\tdone")
+    a.freeze()
+    try:
+        began_at = time.monotonic()
+        late = start(a, "wait", "--timeout", "0.5", "m-1")
+        ends = [(waiting.communicate(timeout=60)[1], waiting.returncode) for waiting in (few, many, late)]
+        took = time.monotonic() - began_at
+    finally:
+        a.thaw()
+    assert [code for _, code in ends] == [3, 3, 3]
+    assert all(err.startswith(b"mks: ") and err.count(b"\n") == 1 for err, _ in ends)
+    assert ends[0][0].startswith(b"mks: 1 of 2 jobs have ended after 0.5 s; running: 0, waiting: 1, among them m-1; ")
+    assert ends[1][0].startswith(b"mks: 1 of 102 jobs have ended after 0.5 s; running: 0, waiting: 101, among them m-1")
+    assert b"nobody speaks" in ends[2][0]
+    assert took < 5
+
+
+def test_a_question_that_is_open_at_the_deadline_is_given_up(mesh_of):
+    (a,) = mesh_of(1)
+    with a.client(timeout=60) as client:
+        infos = client.submit(id="held", pool="p", args=["true"], hold=True)
+        a.freeze()
+        try:
+            with pytest.raises(RequestTimeout, match="0 of 1 jobs have ended after 0.1 s.*; the node does not answer"):
+                wait_for(client, a.client, infos, 0.1)
+        finally:
+            a.thaw()
+
+
+@pytest.mark.parametrize("timeout", ["inf", "1e300"])
+def test_a_deadline_may_be_far_away(good, timeout):
+    jid = f"far-{timeout}"
+    good("sub", "--id", jid, "p", "--", "true")
+    good("wait", "--timeout", timeout, jid)
 
 
 def test_a_terminal_has_a_bar(good, nodes):
