@@ -54,6 +54,8 @@ class Proxy:
         self._ways: Mapping[tuple[int, int], _Way] = {pair: _Way() for pair in self._pairs()}
         self._severed: set[frozenset[int]] = set()
         self._connections: dict[frozenset[int], set[asyncio.StreamWriter]] = {}
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -66,6 +68,10 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    def ends(self) -> list[asyncio.StreamWriter]:
+        """All ends of connections that are open now."""
+        return list(self._open)
 
     # --- faults
 
@@ -122,6 +128,9 @@ class Proxy:
         for task in tasks:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        for end in self._open:
+            end.transport.abort()
+        self._loop.run_until_complete(asyncio.sleep(0))  # transports close a turn after they are told to
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
@@ -130,13 +139,17 @@ class Proxy:
         for source, target in self._pairs():
             for port in self._ports[target]:
 
-                async def serve(
+                def serve(
                     reader: asyncio.StreamReader,
                     writer: asyncio.StreamWriter,
                     pair: tuple[int, int] = (source, target),
                     port: int = port,
                 ) -> None:
-                    await self._serve(pair, port, reader, writer)
+                    # No coroutine: one that is cancelled before it has begun would never close its connection.
+                    self._open.add(writer)
+                    task = self._loop.create_task(self._serve(pair, port, reader, writer))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
 
                 found.append(await asyncio.start_server(serve, host(source, target), port))
         return found
@@ -152,6 +165,7 @@ class Proxy:
                 return
             there = await asyncio.open_connection("127.0.0.1", port, local_addr=(host(target, source), 0))
             ends.append(there[1])
+            self._open.add(there[1])
             if link in self._severed:
                 return
             self._connections.setdefault(link, set()).update(ends)
@@ -171,6 +185,7 @@ class Proxy:
         finally:
             for end in ends:
                 await _close(end)
+                self._open.discard(end)
                 self._connections.get(link, set()).discard(end)
 
 
