@@ -137,6 +137,29 @@ def test_a_wrong_push_is_refused_and_changes_nothing(
         assert client.request({"config": {}}) == before
 
 
+@pytest.mark.parametrize(
+    ("ssl", "why"),
+    [
+        ({"cafile": "/no/such/file"}, "/no/such/file"),
+        ({"ciphers": "A\0"}, "names no cipher"),
+    ],
+)
+def test_tls_that_can_t_be_used_is_refused_as_a_whole(mesh_of: MeshOf, ssl: dict[str, object], why: str) -> None:
+    (a,) = mesh_of(1)
+    patch = {"pools": {"q": {"slots": 1}}, "nodes": {"x": {"port": 1, "ssl": ssl}}}
+    with a.client() as client:
+        before = client.request({"config": {}})
+        with pytest.raises(InvalidRequest, match=why):
+            client.request({"config": patch})
+        (jid,) = client.submit(pool="__config", node="a", args=patch)
+        info = client.wait_for([jid], timeout=15)[jid]
+        assert (info["state"], why in info["error"]) == ("failed", True)
+        assert client.request({"config": {}}) == before
+        assert "q" not in client.pools()
+        client.request({"config": {"pools": {"r": {"slots": 1}}}})
+        assert client.pools()["r"] == {"a": 1}
+
+
 def test_history_has_a_line_for_each_end(mesh_of: MeshOf, tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text('{"id": "torn')
