@@ -136,9 +136,6 @@ class Node:
     @property
     def refused(self) -> str | None:
         """Why the mesh that this node was told to join would not have it; None once anybody in it has heard it."""
-        if self._peers.refused is not None and not self._was_heard:
-            beats = [peer.beat for peer in self.state.mesh.peers.values() if peer.beat is not None]
-            self._was_heard = any(beat.acks.get(self.name, ("",))[0] == self.state.incarnation for beat in beats)
         return None if self._was_heard else self._peers.refused
 
     @property
@@ -214,6 +211,9 @@ class Node:
             return
         self._tick_at = now + min(0.2, self.config.heartbeat)
         self._peers.tick(now)
+        if not self._was_heard:
+            beats = [peer.beat for peer in self.state.mesh.peers.values() if peer.beat is not None]
+            self._was_heard = any(beat.acks.get(self.name, ("",))[0] == self.state.incarnation for beat in beats)
         if self.access.tick(now):
             self._close_publisher()
         if self._publisher is None:

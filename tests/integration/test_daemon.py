@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,31 @@ def test_peers_change_while_the_node_runs(mesh_of: MeshOf, tmp_path: Path) -> No
             wait_until(lambda: client.nodes()["b"]["online"], 15)
     finally:
         b.stop()
+
+
+def test_one_that_only_the_other_took_out_lives_on_alone_and_comes_back(mesh_of: MeshOf, tmp_path: Path) -> None:
+    a, b = (NodeProcess(tmp_path, name, {"heartbeat": 0.1, "state.timeout": 0.4}) for name in "ab")
+    for node, other in ((a, b), (b, a)):
+        node.config[f"nodes.{other.name}.address"] = "127.0.0.1"
+        node.config[f"nodes.{other.name}.port"] = other.config["listen.port"]
+    with ExitStack() as stack:
+        for node in (a, b):
+            stack.callback(node.stop)
+            node.start()
+        wait_linked([a, b])
+        at_a, at_b = (stack.enter_context(node.client()) for node in (a, b))
+        at_b.submit(id="long", pool="p", node="b", args=["sleep", "1000"])
+        wait_until(lambda: at_b.query("long")["state"] == "running")
+        at_a.request({"config": {"nodes": {"b": None}}})
+        wait_until(lambda: at_a.nodes()["b"]["state"] == "offline", describe=a.report)
+        wait_until(lambda: at_b.nodes()["a"]["state"] == "offline", describe=b.report)
+        assert "told to unlink" in b.stderr
+        jobs = [next(iter(at_b.submit(pool="p", args=["true"]))) for _ in range(3)]
+        done = at_b.wait_for(jobs, timeout=10)
+        assert {(info["state"], info["node"]) for info in done.values()} == {("done", "b")}
+        at_a.request({"config": {"nodes": {"b": {"address": "127.0.0.1", "port": b.port}}}})
+        wait_linked([a, b])
+        assert at_b.query("long")["state"] == "running"
 
 
 def test_configuration_is_pushed_as_a_job_to_any_node(mesh_of: MeshOf) -> None:
