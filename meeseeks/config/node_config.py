@@ -196,6 +196,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Nodes to link to whose names are not known yet: `--join`."""
     warnings: tuple[str, ...] = ()
     """What was accepted and does nothing, one sentence each."""
+    given: dict[str, Any] = {}
+    """What it was made of. Whatever is not in there is a default, and follows `defaults` when those are changed."""
 
     @property
     def pub_port(self) -> int:
@@ -243,7 +245,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         )
 
 
-_NOT_KEYS = ("joins", "warnings")
+_NOT_KEYS = ("joins", "warnings", "given")
 """Fields of NodeConfig that are no settings: they come from elsewhere."""
 
 _MAY_CHANGE = ("defaults", "nodes", "pools", "use_loadavg", "wait_in_pool", "discover", "heartbeat")
@@ -268,7 +270,8 @@ def change(current: NodeConfig, patch: Mapping[str, Any]) -> NodeConfig:
     """
     if not isinstance(patch, Mapping):
         raise ConfigError("a pushed configuration must be a table of settings")
-    tree = Tree(to_dict(current))
+    tree = Tree()
+    tree.lay_over(current.given or to_dict(current), "")  # a copy
     tree.lay_over(patch, "pushed configuration")
     changed = _checked(tree, current.joins)
     for path, before, after in _differences(to_dict(current), to_dict(changed)):
@@ -289,7 +292,7 @@ def _how(path: KeyPath, before: Any, after: Any) -> str:
 
 def to_dict(config: NodeConfig) -> dict[str, Any]:
     """The settings as plain values, defaults included: what a user is shown, and what `change` takes."""
-    values: dict[str, Any] = msgspec.to_builtins(config)
+    values: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(config, given={}))
     for key in _NOT_KEYS:
         del values[key]
     values["state"].update(dir=str(config.state_dir), lost_after=_lost_after(config.state))
@@ -325,9 +328,8 @@ def _checked(tree: Tree, joins: tuple[tuple[str, int], ...]) -> NodeConfig:
     state = msgspec.structs.replace(config.state, dir=_path(config.state.dir), history=_path(config.state.history))
     security = config.security
     security = msgspec.structs.replace(security, key=_path(security.key), authorized=_path(security.authorized))
-    return msgspec.structs.replace(
-        config, state=state, security=security, joins=joins, warnings=(*tree.warnings, *check.warnings)
-    )
+    others = {"joins": joins, "warnings": (*tree.warnings, *check.warnings), "given": tree.values}
+    return msgspec.structs.replace(config, state=state, security=security, **others)
 
 
 _HEARTBEAT_MIN = 0.05

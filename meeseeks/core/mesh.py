@@ -16,7 +16,7 @@ from meeseeks.errors import InvalidRequest
 
 from .effects import ALL, OWN, Beat, Dial, Link, Snapshot, SyncWanted, Unlink, Update
 from .names import Names, NameTaken
-from .peer import NEVER_AT, TAIL_LENGTH, Peer
+from .peer import NEVER_AT, TAIL_LENGTH, Peer, Unwanted
 from .record import Record
 from .settings import Settings
 
@@ -59,7 +59,7 @@ class Mesh:
         """A node said hello, or answered ours. InvalidRequest where its name is taken."""
         self.check_name(name, incarnation)
         if name in self.unwanted:
-            raise InvalidRequest(f"node {self.settings.name!r} was told to unlink from node {name!r}")
+            raise Unwanted(f"node {self.settings.name!r} was told to unlink from node {name!r}")
         peer = self.peers.get(name)
         if peer is not None and self._is_former(peer, incarnation, now):
             raise InvalidRequest(f"node {name!r} has begun a new life since: this hello is of an earlier one")
@@ -151,7 +151,7 @@ class Mesh:
             self.links.append(Unlink(name))
 
     def on_unreachable(self, name: str) -> None:
-        """The shell can't open a connection to the address that this peer gave: it is no link until it says better."""
+        """The shell has no connection to this peer, which gave a wrong address, or refuses us: until it says better."""
         peer = self.peers.get(name)
         if peer is not None:
             peer.linked = False

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import ClassVar
+
+from meeseeks.errors import InvalidRequest
 
 from .effects import OWN, Beat
 from .record import Record
 
-__all__ = ["NEVER_AT", "TAIL_LENGTH", "Peer"]
+__all__ = ["NEVER_AT", "TAIL_LENGTH", "Peer", "Unwanted"]
 
 NEVER_AT = float("-inf")
 TAIL_LENGTH = 10_000
 """How many of a peer's last changes are remembered as its own, for those who missed them when it died."""
+
+
+class Unwanted(InvalidRequest):
+    """A node says hello to one whose configuration it was taken out of: it may be put in again."""
+
+    code: ClassVar[str] = "unwanted"
 
 
 class Peer:

@@ -16,6 +16,8 @@ from meeseeks.wire import sockets
 from meeseeks.wire.keys import Keys
 from meeseeks.wire.ways import Way
 
+from .lookups import Lookups
+
 __all__ = ["Dialer", "Line"]
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class Dialer:
         self._ways: dict[TlsOptions | None, Way] = {}
         self._named: dict[tuple[str, int], TlsOptions | None] = {}
         self._default: TlsOptions | None = None
+        self._lookups = Lookups()
         self.configure(config)
 
     def configure(self, config: NodeConfig) -> None:
@@ -60,12 +63,21 @@ class Dialer:
 
     def dealer(self, host: str, port: int, *, own: bool = False) -> tuple[sockets.Socket, sockets.Socket]:
         """A DEALER and its monitor. With `own` it comes by the key of this node's identity."""
-        to = self._way(host, port).endpoint(host, port, host)
+        to = self._endpoint(host, port, port)
         return sockets.watched_dealer(to, self._own if own else self._keys, once=own)
 
     def subscriber(self, host: str, port: int, pub_port: int) -> tuple[sockets.Socket, sockets.Socket]:
         """A SUB to `pub_port` of the node that takes requests at `port`, and its monitor."""
-        return sockets.watched_subscriber(self._way(host, port).endpoint(host, pub_port, host), self._keys)
+        return sockets.watched_subscriber(self._endpoint(host, port, pub_port), self._keys)
+
+    def address(self, host: str, port: int) -> str | None:
+        """To where connections are made for a host; None as long as its address is not known."""
+        return host if self._way(host, port).takes_names else self._lookups.address(host)
+
+    def look_up(self, host: str, port: int) -> None:
+        """Nobody was reached there: it may have another address by now."""
+        if not self._way(host, port).takes_names:
+            self._lookups.ask(host)
 
     def why(self, host: str, port: int, pub_port: int) -> str | None:
         """What TLS has to say about a connection that did not come about."""
@@ -77,6 +89,10 @@ class Dialer:
         """End all tunnels."""
         for way in self._ways.values():
             way.close()
+
+    def _endpoint(self, host: str, port: int, to_port: int) -> str | None:
+        address = self.address(host, port)
+        return None if address is None else self._way(host, port).endpoint(address, to_port, host)
 
     def _way(self, host: str, port: int) -> Way:
         return self._ways[self._named.get((host, port), self._default)]
@@ -106,6 +122,7 @@ class Line:
         self._said: tuple[str, float] = ("", 0.0)
         self._monitors: list[sockets.Socket] = []
         self._words: dict[sockets.Socket, str] = {}  # what each of them told last
+        self._address = dialer.address(host, port)
         self.is_introduced = not dialer.proves
         """Whether the node there can tell by our key who we are."""
         self.dealer = self._take(dialer.dealer(host, port))
@@ -138,6 +155,7 @@ class Line:
         self._drop([dealer], [monitor])
 
     def _begin_again(self) -> bool:
+        self._dialer.look_up(self.host, self.port)
         try:
             self._change_dealer(own=False)
         except MeeseeksError as error:
@@ -155,10 +173,14 @@ class Line:
         for monitor in self._monitors:
             while (word := sockets.monitor_event(monitor)) is not None:
                 before, self._words[monitor] = self._words.get(monitor), word
+                if word in ("retried", "disconnected"):
+                    self._dialer.look_up(self.host, self.port)
                 if word in _WHY:
                     self._on_refused(word, now)
                 elif word == "disconnected" and before == "connected":
                     self._on_refused("refused_handshake", now)  # ZeroMQ does not tell every handshake that failed
+        if self._address != self._dialer.address(self.host, self.port):
+            self._reopen_at = now
         if self._reopen_at is not None and now >= self._reopen_at:
             self._reopen_at = now + _REOPEN_AFTER
             try:
@@ -191,6 +213,7 @@ class Line:
         """The new ones first: should they fail, the old ones are still there to be closed."""
         dealer, subscriber = self.dealer, self.subscriber
         monitors, self._monitors = self._monitors, []
+        self._address = self._dialer.address(self.host, self.port)
         try:
             self.dealer = self._take(self._dialer.dealer(self.host, self.port))
             self._dealer_monitor = self._monitors[-1]

@@ -136,9 +136,6 @@ class Node:
     @property
     def refused(self) -> str | None:
         """Why the mesh that this node was told to join would not have it; None once anybody in it has heard it."""
-        if self._peers.refused is not None and not self._was_heard:
-            beats = [peer.beat for peer in self.state.mesh.peers.values() if peer.beat is not None]
-            self._was_heard = any(beat.acks.get(self.name, ("",))[0] == self.state.incarnation for beat in beats)
         return None if self._was_heard else self._peers.refused
 
     @property
@@ -214,6 +211,9 @@ class Node:
             return
         self._tick_at = now + min(0.2, self.config.heartbeat)
         self._peers.tick(now)
+        if not self._was_heard:
+            beats = [peer.beat for peer in self.state.mesh.peers.values() if peer.beat is not None]
+            self._was_heard = any(beat.acks.get(self.name, ("",))[0] == self.state.incarnation for beat in beats)
         if self.access.tick(now):
             self._close_publisher()
         if self._publisher is None:
@@ -375,9 +375,9 @@ class Node:
         """Take over changed settings, and return all as they are now. A wrong patch changes nothing."""
         if patch:
             changed = configuration.change(self.config, patch)
+            self._dialer.configure(changed)  # first: it reads files, and refuses those that it can't use
             self.state.configure(changed.settings())
             self.config = changed
-            self._dialer.configure(changed)
             self._peers.set_fixed(changed.peers())
             log.info("configuration changed: %s", ", ".join(sorted(patch)))
         return configuration.without_secrets(self.config)
@@ -389,10 +389,11 @@ class Node:
         now, error = time.time(), None
         try:
             self.change_config(dict(order.config))
-        except InvalidRequest as problem:
+        except MeeseeksError as problem:
             error = str(problem)
-        self._config_jobs.append(Started(order.key, os.getpid(), now))
-        self._config_jobs.append(
-            Exited(key=order.key, rc=0 if error is None else 1, error=error, start_ts=now, end_ts=time.time())
-        )
+        except Exception:  # noqa: BLE001 - the border, as for requests: the job would end the node at each start again
+            self._rarely.say(("defect", CONFIG_POOL), "a pushed configuration failed", level=logging.ERROR, trace=True)
+            error = f"it met a defect of node {self.name!r}; its log has the details"
+        ended = Exited(key=order.key, rc=0 if error is None else 1, error=error, start_ts=now, end_ts=time.time())
+        self._config_jobs += [Started(order.key, os.getpid(), now), ended]
         return True

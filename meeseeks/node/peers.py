@@ -14,6 +14,7 @@ from typing import Any
 from meeseeks.core.effects import Dial, Link, SyncWanted, Unlink
 from meeseeks.core.names import NameTaken
 from meeseeks.core.node_state import NodeState
+from meeseeks.core.peer import Unwanted
 from meeseeks.errors import InvalidRequest, MeeseeksError, ProtocolError
 from meeseeks.wire import codec, sockets, transfer
 from meeseeks.wire.messages import ErrorInfo, Hello, Reply, Request, SyncRequest
@@ -65,8 +66,11 @@ class Peers:
         wanted = set(addresses)
         for at in self._fixed - wanted:
             self._drop_dial(at)
-            name = self._known_as.pop(at, None)
-            if name is not None:
+            # It may not have answered there yet, and be linked all the same: it said hello itself.
+            names = {name for name, line in self._links.items() if (line.host, line.port) == at}
+            if at in self._known_as:
+                names.add(self._known_as.pop(at))
+            for name in names:
                 self._state.mesh.on_unlinked(name)
         self._fixed = wanted
 
@@ -273,8 +277,20 @@ class Peers:
 
     def _on_refused(self, line: Line, reply: Reply) -> None:
         error = reply.error or ErrorInfo("", "no reason given")
-        self.refused, self.refused_for_good = error.message, error.code == NameTaken.code
+        if error.code == Unwanted.code:
+            self._let_go(line)
+        else:
+            self.refused, self.refused_for_good = error.message, error.code == NameTaken.code
         self._say_once(line, f"does not link to us: {error.message}")
+
+    def _let_go(self, line: Line) -> None:
+        """Hear no more of a node that doesn't hear us: it would be taken for one that can be given jobs.
+
+        If it is one of those that are to be linked, it is still asked.
+        """
+        for name in [name for name, link in self._links.items() if link is line]:
+            self._state.mesh.on_unreachable(name)
+            self.carry_out(Unlink(name), self._state.ledger.now)
 
     def _say_once(self, line: Line, why: str) -> None:
         at = (line.host, line.port)

@@ -30,6 +30,8 @@ T = TypeVar("T")
 Dropped = Callable[[str], None]
 
 _ID_MAX = 64
+# A TypeError is raised by msgspec before 0.22 for a map that is a key of a map, a RecursionError for what is too deep.
+_MALFORMED = (msgspec.DecodeError, RecursionError, TypeError, ValueError)
 
 
 class _Heading(msgspec.Struct):
@@ -65,7 +67,7 @@ def decode_request(frame: bytes | None, bytes_max: int = MAX_MESSAGE_BYTES) -> R
         raise BadRequest(f"{text}: send it in parts", _id_of(frame))
     try:
         raw = _anything.decode(frame)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except _MALFORMED as error:
         raise BadRequest(f"the message is not MessagePack: {error}", None) from error
     if not isinstance(raw, dict):
         raise BadRequest(f"a request is a map with v, id and request, not a {type(raw).__name__}", None)
@@ -91,7 +93,7 @@ def _id_of(frame: bytes) -> int | str | None:
     """The id of a request whose data are not looked at: they may be made to take much memory."""
     try:
         found = _heading.decode(frame).id
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except _MALFORMED:
         return None
     return None if isinstance(found, str) and len(found) > _ID_MAX else found
 
@@ -107,7 +109,7 @@ def decode_update(frame: bytes, dropped: Dropped) -> Update:
         return _update().decode(frame)
     except msgspec.ValidationError:
         return _salvage(_decode(_anything, frame), Update, dropped)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except _MALFORMED as error:
         raise ProtocolError(f"not a valid message: {error}") from error
 
 
@@ -146,7 +148,7 @@ _events = cache(lambda: msgspec.msgpack.Decoder(list[Event]))
 def _decode(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:
     try:
         return decoder.decode(frame)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except _MALFORMED as error:
         raise ProtocolError(f"not a valid message: {error}") from error
 
 

@@ -164,8 +164,11 @@ def subscriber(to: str, keys: Keys | None) -> Socket:
     return socket
 
 
-def watched_subscriber(to: str, keys: Keys | None) -> tuple[Socket, Socket]:
-    """The same with its monitor. After a refused handshake it does not try again: make a new one then."""
+def watched_subscriber(to: str | None, keys: Keys | None) -> tuple[Socket, Socket]:
+    """The same with its monitor. After a refused handshake it does not try again: make a new one then.
+
+    None: it is not known yet to where, and nothing is connected.
+    """
     return _watched(_socket(zmq.SUB), to, keys)
 
 
@@ -179,7 +182,7 @@ def unsubscribe(socket: Socket, topic: str) -> None:
     socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
 
 
-def watched_dealer(to: str, keys: Keys | None, *, once: bool = False) -> tuple[Socket, Socket]:
+def watched_dealer(to: str | None, keys: Keys | None, *, once: bool = False) -> tuple[Socket, Socket]:
     """A DEALER that is connected to a ROUTER, and its monitor. As above it must be made anew after a refusal.
 
     `once`: it may be sent to at once, and is to be made anew after every end of its connection.
@@ -189,13 +192,14 @@ def watched_dealer(to: str, keys: Keys | None, *, once: bool = False) -> tuple[S
     return _watched(socket, to, keys, 1000 if once else 50)
 
 
-def _watched(socket: Socket, to: str, keys: Keys | None, pause_ms: int = 50) -> tuple[Socket, Socket]:
+def _watched(socket: Socket, to: str | None, keys: Keys | None, pause_ms: int = 50) -> tuple[Socket, Socket]:
     _show(socket, keys)
     # ZeroMQ repeats some refused handshakes without any pause, and gives others up for good: neither is wanted.
     socket.setsockopt(zmq.RECONNECT_STOP, _STOP_AFTER_REFUSAL)
     watcher = monitor(socket)  # before the connection begins: so it misses nothing of it
     try:
-        _connect(socket, to, pause_ms)
+        if to is not None:
+            _connect(socket, to, pause_ms)
     except InvalidRequest:
         watcher.close(linger=0)
         raise

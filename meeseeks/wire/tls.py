@@ -54,11 +54,14 @@ def _set_up(context: ssl.SSLContext, options: TlsOptions, verify: ssl.VerifyMode
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of options that somebody asked for by name
         for option in options.options:
-            context.options |= option if isinstance(option, int) else _option_named(option)
+            try:
+                context.options |= option if isinstance(option, int) else _option_named(option)
+            except OverflowError as error:
+                raise InvalidRequest(f"ssl.options: {option} is too large") from error
     try:
         if options.ciphers is not None:
             context.set_ciphers(options.ciphers)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, ValueError) as error:  # a ValueError for a zero byte, and for what is no Unicode
         raise InvalidRequest(f"ssl.ciphers {options.ciphers!r} names no cipher") from error
     if options.cafile is not None or options.capath is not None:
         if options.capath is not None and not Path(options.capath).is_dir():

@@ -44,7 +44,7 @@ class Received(NamedTuple):
 
 
 class Subscription(NamedTuple):
-    """What came to an XPUB: the beginning or end of a subscription; `fd` is its connection, -1 if that is gone."""
+    """What came to an XPUB: the beginning of a subscription, or anything else; `fd` is its connection, -1 if gone."""
 
     begins: bool
     topic: str
@@ -106,10 +106,14 @@ def receive_request(socket: Socket) -> Received | None:
 
 
 def receive_subscription(socket: Socket) -> Subscription | None:
-    """The next subscription that begins or ends at an XPUB, or None."""
+    """What comes next to an XPUB, or None: a subscription that begins or ends, or whatever its other end sent.
+
+    Frame by frame: libzmq does not hand up every end of a subscription, not even where it is the last frame of a
+    message that has others. Whoever waits for the rest of such a one waits for ever.
+    """
     if (frame := _first(socket)) is None:
         return None
-    said = _body(socket, frame) or b""
+    said = frame.bytes
     return Subscription(said[:1] == b"\x01", said[1:].decode("ascii", "replace"), _host(frame), _fd(frame))
 
 

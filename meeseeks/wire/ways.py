@@ -27,6 +27,11 @@ class Way:
         self._tunnels: Tunnels | None = None
         self._forwarders: dict[tuple[str, int, str], Forwarder] = {}
 
+    @property
+    def takes_names(self) -> bool:
+        """Whether it may be asked for the endpoint of a name: TLS looks that up itself, and holds nobody up."""
+        return self._context is not None
+
     def endpoint(self, host: str, port: int, name: str) -> str:
         """What a socket connects to in order to reach a host; `name` is what its certificate must be for."""
         if self._context is None:

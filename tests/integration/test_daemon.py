@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,31 @@ def test_peers_change_while_the_node_runs(mesh_of: MeshOf, tmp_path: Path) -> No
         b.stop()
 
 
+def test_one_that_only_the_other_took_out_lives_on_alone_and_comes_back(mesh_of: MeshOf, tmp_path: Path) -> None:
+    a, b = (NodeProcess(tmp_path, name, {"heartbeat": 0.1, "state.timeout": 0.4}) for name in "ab")
+    for node, other in ((a, b), (b, a)):
+        node.config[f"nodes.{other.name}.address"] = "127.0.0.1"
+        node.config[f"nodes.{other.name}.port"] = other.config["listen.port"]
+    with ExitStack() as stack:
+        for node in (a, b):
+            stack.callback(node.stop)
+            node.start()
+        wait_linked([a, b])
+        at_a, at_b = (stack.enter_context(node.client()) for node in (a, b))
+        at_b.submit(id="long", pool="p", node="b", args=["sleep", "1000"])
+        wait_until(lambda: at_b.query("long")["state"] == "running")
+        at_a.request({"config": {"nodes": {"b": None}}})
+        wait_until(lambda: at_a.nodes()["b"]["state"] == "offline", describe=a.report)
+        wait_until(lambda: at_b.nodes()["a"]["state"] == "offline", describe=b.report)
+        assert "told to unlink" in b.stderr
+        jobs = [next(iter(at_b.submit(pool="p", args=["true"]))) for _ in range(3)]
+        done = at_b.wait_for(jobs, timeout=10)
+        assert {(info["state"], info["node"]) for info in done.values()} == {("done", "b")}
+        at_a.request({"config": {"nodes": {"b": {"address": "127.0.0.1", "port": b.port}}}})
+        wait_linked([a, b])
+        assert at_b.query("long")["state"] == "running"
+
+
 def test_configuration_is_pushed_as_a_job_to_any_node(mesh_of: MeshOf) -> None:
     a, b = mesh_of(2)
     with a.client() as client:
@@ -135,6 +161,29 @@ def test_a_wrong_push_is_refused_and_changes_nothing(
             client.request({"config": patch})
         assert all(word in str(caught.value) for word in words)
         assert client.request({"config": {}}) == before
+
+
+@pytest.mark.parametrize(
+    ("ssl", "why"),
+    [
+        ({"cafile": "/no/such/file"}, "/no/such/file"),
+        ({"ciphers": "A\0"}, "names no cipher"),
+    ],
+)
+def test_tls_that_can_t_be_used_is_refused_as_a_whole(mesh_of: MeshOf, ssl: dict[str, object], why: str) -> None:
+    (a,) = mesh_of(1)
+    patch = {"pools": {"q": {"slots": 1}}, "nodes": {"x": {"port": 1, "ssl": ssl}}}
+    with a.client() as client:
+        before = client.request({"config": {}})
+        with pytest.raises(InvalidRequest, match=why):
+            client.request({"config": patch})
+        (jid,) = client.submit(pool="__config", node="a", args=patch)
+        info = client.wait_for([jid], timeout=15)[jid]
+        assert (info["state"], why in info["error"]) == ("failed", True)
+        assert client.request({"config": {}}) == before
+        assert "q" not in client.pools()
+        client.request({"config": {"pools": {"r": {"slots": 1}}}})
+        assert client.pools()["r"] == {"a": 1}
 
 
 def test_history_has_a_line_for_each_end(mesh_of: MeshOf, tmp_path: Path) -> None:

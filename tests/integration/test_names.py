@@ -202,6 +202,24 @@ def test_after_forget_another_machine_may_have_the_name(mesh_of: MeshOf, tmp_pat
             is_refused(late)
 
 
+def test_a_node_that_was_let_in_does_not_end_when_another_machine_got_its_name(mesh_of: MeshOf, tmp_path: Path) -> None:
+    a, b = mesh_of(2, **{"heartbeat": 0.1, "state.timeout": 0.4})
+    with a.client() as client:
+        seen = wait_until(lambda: (found := client.nodes()["b"])["sees"] == ["a"] and found)
+        wait_until(lambda: client.nodes()["b"]["ts"] > seen["ts"] + 0.3)  # a looks once a heartbeat whether it is heard
+    a.freeze()
+    wait_until(lambda: online(b) == {"b"})
+    assert call(b, "forget", "a").out == "forgot node a\n"
+    with twin(tmp_path, b) as other:
+        wait_linked([b, other])
+    wait_until(lambda: online(b) == {"b"})
+    a.thaw()
+    wait_until(lambda: f"does not link to us: {REFUSED}" in a.stderr, ENDS_S, a.report)
+    with a.client() as client:
+        client.submit(id="of-the-first", pool="p", node="a", args=["true"])
+        assert client.wait_for(["of-the-first"], timeout=10)["of-the-first"]["state"] == "done"
+
+
 @pytest.mark.parametrize("sync", ["memory", "os"])
 def test_a_node_without_its_state_folder_is_another_one(mesh_of: MeshOf, sync: str) -> None:
     a, b = mesh_of(2, **{"state.sync": sync})

@@ -40,7 +40,9 @@ class Reader:
         for name, value in options.items():
             setattr(socket, name, value)
         show(socket, pair=self._pair)
-        socket.connect(f"tcp://{self.node.address}:{self.node.pub_port if kind == zmq.XSUB else self.node.port}")
+        socket.connect(
+            f"tcp://{self.node.address}:{self.node.pub_port if kind in (zmq.XSUB, zmq.SUB) else self.node.port}"
+        )
         return socket
 
 
@@ -99,6 +101,31 @@ def test_other_topics_than_there_are_end_the_connection(reader: Reader):
         assert rss_mb(reader.node) - before < 20
     with reader.node.client(refresh=1) as client:
         assert client.nodes()
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[[b"\x02own"], [b"\x02all"]], [[b"\x01own"], [b"\x00own"]], [[b"\x01own"], [b"x", b"\x00own"]]],
+    ids=["words", "an end", "an end in parts"],
+)
+def test_nobody_can_end_what_another_listens_to(reader: Reader, messages: list[list[bytes]]):
+    with closing(reader.socket(zmq.SUB)) as hears, closing(reader.socket(zmq.XSUB)) as socket:
+        hears.subscribe(b"own")
+        assert hears.poll(10_000)
+        for parts in messages:
+            socket.send_multipart(parts)
+        events = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        try:
+            socket.send(b"\x01no such topic")  # once this has been read, so has all before it
+            assert events.poll(10_000)
+        finally:
+            socket.disable_monitor()
+            events.close()
+        while hears.poll(0):
+            hears.recv_multipart()
+        for _ in range(2):
+            assert hears.poll(5_000), "the node does not say any more that it is there"
+            hears.recv_multipart()
 
 
 @pytest.mark.parametrize("value", [b"\x80", b"\x90", b"\x00", b"\xa0"], ids=["maps", "lists", "numbers", "texts"])

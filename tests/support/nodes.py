@@ -61,10 +61,12 @@ class NodeProcess:
         join: str = "",
         client: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
-        """`environment` is added to that of this process."""
+        """`environment` is added to that of this process; `within` is a command that becomes the one after it."""
         self.name = name
         self.environment = dict(environment or {})
+        self.within = list(within)
         self.options = dict(client or {})
         self.folder = folder / name
         self.mark = uuid.uuid4().hex
@@ -111,7 +113,7 @@ class NodeProcess:
         assert not self.running, f"node {self.name} runs already"
         self._starts += 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "meeseeks.node"]
+        command = [*self.within, sys.executable, "-m", "meeseeks.node"]
         config = {key: value for key, value in self.config.items() if value is not None}
         command += self._secrets([key for key in config if key.endswith(".pass")])
         command += [f"{key}={_text(value)}" for key, value in config.items() if not key.endswith(".pass")]

@@ -390,6 +390,25 @@ def test_none_sets_the_default(running):
     assert config.change(running, {"pools": {"p": {"slots": None}}}).pools["p"].slots == 0
 
 
+def test_changed_defaults_are_for_all_that_was_not_given_itself():
+    running = config.load([], ["name=a", "pools.p.drain=false", "pools.q.grace=5", "nodes.b.port=5", "nodes.c={}"])
+    changed = config.change(running, {"defaults": {"drain": True, "grace": 7, "timeout": 20}})
+    assert [(pool.drain, pool.grace) for pool in changed.pools.values()] == [(False, 7), (True, 5)]
+    assert changed.state.timeout == 20
+    again = config.change(changed, {"defaults": {"drain": None}, "pools": {"q": {"grace": None}}})
+    assert [(pool.drain, pool.grace) for pool in again.pools.values()] == [(False, 7), (False, 7)]
+    with pytest.raises(ConfigError, match="listen.port can't change from 13700 to 5 while the node runs"):
+        config.change(running, {"defaults": {"port": 5}})
+    fixed = config.load([], ["name=a", "listen.port=13700", "nodes.c={}"])
+    assert config.change(fixed, {"defaults": {"port": 5}}).nodes["c"].port == 5
+
+
+def test_a_changed_timeout_takes_what_follows_from_it_along(running):
+    changed = config.change(running, {"state": {"timeout": 200}})
+    assert changed.settings().lost_after == 400
+    assert config.change(changed, {"state": {"timeout": 15}}).settings().lost_after == 300
+
+
 def test_the_whole_configuration_pushed_back_changes_nothing(running):
     shown = config.to_dict(running)
     assert config.to_dict(config.change(running, shown)) == shown
@@ -414,7 +433,7 @@ def test_the_whole_configuration_pushed_back_changes_nothing(running):
         ({"pools": {"p": {3: 4}}}, "unknown pools.p key 3"),
         ({"pools": 3}, "pools must be a table of settings, not 3"),
         ({3: 4}, "unknown key 3"),
-        ({"state": {"timeout": 200}}, "state.lost_after must be at least twice state.timeout (200), not 300"),
+        ({"state": {"timeout": 200, "lost_after": 300}}, "must be at least twice state.timeout (200), not 300"),
     ],
 )
 def test_a_wrong_push_is_refused_by_name(running, patch, said):

@@ -43,6 +43,14 @@ def test_bytes_are_a_message_or_a_protocol_error(frame):
             decode(frame)
 
 
+@pytest.mark.parametrize("key", [b"\x80", b"\x91\x80", b"\x91\x91\x80"], ids=["a map", "of a map", "deep in it"])
+@pytest.mark.parametrize("around", [b"", b"\x82\xa2id\x01\xa7request", b"\x81\xa8response"])
+def test_a_map_as_a_key_is_no_other_error(around: bytes, key: bytes):
+    for decode in DECODERS:
+        with contextlib.suppress(ProtocolError):  # some pass over what they do not know
+            decode(around + b"\x81" + key + b"\xc0")
+
+
 @given(data=VALUES)
 def test_values_are_a_message_or_a_protocol_error(data):
     for kind in (Hello, SyncRequest, OutputWanted, Snapshot):
