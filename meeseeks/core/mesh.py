@@ -201,13 +201,7 @@ class Mesh:
         None: what is remembered does not reach back so far.
         """
         peer = self.peers.get(origin)
-        if peer is None:
-            return [], incarnation, since
-        if incarnation != peer.incarnation:
-            since = 0
-        if since < peer.tail_from:
-            return None
-        return list(dict.fromkeys(jid for seq, jid in peer.tail if seq > since)), peer.incarnation, peer.reach
+        return peer.tail_since(incarnation, since) if peer is not None else ([], incarnation, since)
 
     # --- what this node may conclude
 

@@ -108,7 +108,7 @@ class Reasons:
     def _why_nowhere(self, pool: str) -> str:
         pools = set(self._owner.pools)
         for peer in self._mesh.peers.values():
-            if peer.beat is not None and self._is_online(peer.name):
+            if peer.beat is not None and self._mesh.is_alive(peer.name, self._ledger.now):
                 pools.update(peer.beat.pools)
         return f"no online node has pool {pool!r} (pools are: {_listed(pools)})"
 
