@@ -16,9 +16,10 @@ from tests.support.nodes import NodeProcess, wait_linked
 from tests.support.wait import wait_until
 
 
-def with_own(path: Path) -> list[str]:
-    """A command that lets another one find this file in /etc, in place of the one of the system."""
-    within = ["unshare", "-m", "sh", "-c", f'mount --bind {path} /etc/{path.name} && exec "$@"', "sh"]
+def with_own(*paths: Path) -> list[str]:
+    """A command that lets another one find these files in /etc, in place of those of the system."""
+    mounts = "".join(f"mount --bind {path} /etc/{path.name} && " for path in paths)
+    within = ["unshare", "-m", "sh", "-c", f'{mounts}exec "$@"', "sh"]
     if not shutil.which("unshare") or subprocess.run([*within, "true"], capture_output=True).returncode:
         pytest.skip("no file of the system can be replaced for one process here")
     return within
@@ -55,15 +56,17 @@ def test_a_name_that_nobody_answers_for_holds_nothing_up(mute_dns: tuple[list[st
 
 
 def test_a_peer_is_found_at_the_address_that_its_name_gets_later(tmp_path: Path):
-    hosts = tmp_path / "hosts"
+    hosts, resolver = tmp_path / "hosts", tmp_path / "resolv.conf"
     hosts.write_text("127.9.9.9 b.example\n")
+    resolver.write_text("nameserver 127.53.53.54\n")  # nobody is there, which is told at once
     b = NodeProcess(tmp_path, "b")
     names = {"nodes.b.address": "b.example", "nodes.b.port": b.config["listen.port"]}
-    a = NodeProcess(tmp_path, "a", {**names, "nodes.x.address": "no host"}, within=with_own(hosts))
+    a = NodeProcess(tmp_path, "a", {**names, "nodes.x.address": "no host"}, within=with_own(hosts, resolver))
     with ExitStack() as stack:
         for node in (b, a):
             stack.callback(node.stop)
             node.start()
         wait_until(lambda: "the address of host no host is not known: " in a.stderr, describe=a.report)
-        hosts.write_text("127.0.0.1 b.example\n")
+        with hosts.open("r+") as file:  # it is never empty, and stays the same file
+            file.write("127.0.0.1 b.example\n")
         wait_linked([a, b])
