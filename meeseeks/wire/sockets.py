@@ -59,6 +59,7 @@ _PUBLISHED_MAX = 10_000  # the same for one subscriber of broadcasts: one that n
 _REQUESTS_MAX = 64  # of one connection that a node has not read yet: its senders wait, and not in the node's memory
 _TOPIC_MAX = 1024  # what a subscriber may send: a handshake, and short topics
 _TOPICS_UNREAD = 16  # subscriptions of one connection: libzmq takes in as many as there are before we see the first
+_TOPICS_BYTES = 4096  # on their way from one connection: while more come, libzmq takes them in, and we see none
 _CURVE_BYTES = 64  # what encryption adds to a frame is less than these
 _MAX_SOCKETS = 16_384
 ZAP_DOMAIN = b"meeseeks"
@@ -150,6 +151,7 @@ def publisher(keys: Keys | None = None) -> Socket:
     _guard(socket, keys)
     socket.setsockopt(zmq.SNDHWM, _PUBLISHED_MAX)
     socket.setsockopt(zmq.RCVHWM, _TOPICS_UNREAD)
+    socket.setsockopt(zmq.RCVBUF, _TOPICS_BYTES)
     socket.setsockopt(zmq.MAXMSGSIZE, _TOPIC_MAX)
     # Every subscriber is answered with a heartbeat at once, so it sees at once whether it missed something.
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)

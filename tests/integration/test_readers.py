@@ -98,7 +98,9 @@ def test_other_topics_than_there_are_end_the_connection(reader: Reader):
             socket.disable_monitor()
             events.close()
         wait_until(lambda: "there is no such topic" in reader.node.stderr, 10, reader.node.report)
-        assert rss_mb(reader.node) - before < 20
+        # All 20,000 would take some 500 MB. Most runs end with less than 20, but libzmq takes in whatever comes while
+        # it takes in the first ones, and tells of them only then.
+        assert rss_mb(reader.node) - before < 250
     with reader.node.client(refresh=1) as client:
         assert client.nodes()
 
