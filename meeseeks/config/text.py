@@ -109,6 +109,8 @@ def _key_path(key: str) -> KeyPath:
             node: Any = tomllib.loads(f"{key} = 0")
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"argument key {shown(key)} has wrong quotes: {error}") from error
+        if not node:
+            raise ConfigError(f"argument key {shown(key)} is a comment: put a part that has a # into quotes")
         path: list[str] = []
         while isinstance(node, dict):
             part, node = next(iter(node.items()))

@@ -25,11 +25,20 @@ def _writer_of(record: Record) -> str:
     return status.node if status.rev else status.epoch[1]
 
 
+def _has_lent(record: Record, name: str) -> bool:
+    """Whether the job lives on a lease of this node, which may have given it to another one since, and knows."""
+    return record.status.leased and name == record.spec.submit_node == record.status.epoch[1]
+
+
 def _written_at(record: Record, name: str) -> float:
-    """When it was last written of, by that node's own clock where there is such a time."""
-    status = record.status
-    own = max(status.claim_ts or 0.0, status.start_ts or 0.0) if status.node == name else 0.0
-    return own or max(record.spec.ts, status.ts)
+    """When this node would have known it at the latest, by its own clock where there is such a time.
+
+    To a submit node only the spec tells: others may write of a run just now that it has forgotten.
+    """
+    spec, status = record.spec, record.status
+    if status.node == name and (own := max(status.claim_ts or 0.0, status.start_ts or 0.0)):
+        return own
+    return spec.ts if spec.submit_node == name else max(spec.ts, status.ts)
 
 
 class Forgotten:
@@ -46,16 +55,18 @@ class Forgotten:
         What is younger than `state.expire`, or older than this node's memory, was not forgotten but lost, by a power
         cut or without a disk: the usual rules are for these.
         """
-        if record.spec.id in self._ledger.table or may_expire(record) or _writer_of(record) != self._ledger.name:
+        name = self._ledger.name
+        if record.spec.id in self._ledger.table or may_expire(record) or self._tasks.of_job(record.spec.id):
             return False
-        if self._tasks.of_job(record.spec.id):
+        if name != _writer_of(record) and not _has_lent(record, name):
             return False
-        return _written_at(record, self._ledger.name) >= self._since and self._is_old(record, 1.0)
+        return _written_at(record, name) >= self._since and self._is_old(record, 1.0)
 
     def may_be_one(self, record: Record) -> bool:
         """Whether only its submit node can tell: an old assignment to this node, never answered as it seems."""
-        is_unanswered = record.status.node == self._ledger.name and not record.status.rev
-        return is_unanswered and record.spec.id not in self._ledger.table and self._is_old(record, 1.0)
+        status = record.status
+        is_unanswered = status.node == self._ledger.name and not status.rev and status.state not in END_STATES
+        return is_unanswered and self._is_old(record, 1.0)
 
     def _is_old(self, record: Record, part: float) -> bool:
         """Whether it was written before such a part of `state.expire`."""
@@ -70,7 +81,7 @@ class Forgotten:
         record = ledger.change_spec(record, killed_generation=record.spec.generation)
         if record.spec.generation > record.status.generation:
             record = ledger.advance(record, Event.RERUN)
-        is_ours = record.status.rev or record.status.node is None  # or else its node carries the kill out
+        is_ours = record.status.node in (None, ledger.name)  # or else its node carries the kill out
         if record.status.state not in END_STATES and is_ours:
             error = f"it ended longer ago than the `state.expire` of {ledger.name}: how is not known any more"
             ledger.advance(record, Event.KILL, error=error, end_ts=None)

@@ -393,6 +393,8 @@ class Mesh:
             self.passed_on.append(beat)
             incarnation, number = beat.acks.get(self.settings.name, ("", 0))
             if incarnation == self.incarnation and number in self._sent and self._sent[number] > peer.lease_at:
+                if self._sent[number] - peer.lease_at >= 0.8 * self.settings.lost_after:
+                    peer.lent_at = self._sent[number]
                 peer.lease_at = self._sent[number]
                 self.renewed.add(peer.name)
         del via.uncovered[:-64]

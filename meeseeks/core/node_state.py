@@ -105,6 +105,8 @@ class NodeState:
         # A power cut may have taken the last changes, whose numbers are known to others: none of them is used again.
         self.table.seq = seq + _SEQ_GAP
         self._published = dict.fromkeys(self._published, self.table.seq)
+        for record in filter(self.forgotten.may_be_one, list(self.table)):
+            self._doubt(record)
         # Its jobs may have been killed or moved meanwhile: hear of it first, then start them.
         self._listens_until = self.ledger.now + _LISTEN_BEATS * self.settings.heartbeat
 
@@ -243,13 +245,18 @@ class NodeState:
         for record in records:
             if self.ledger.is_stale(record):
                 continue
-            is_over, is_doubtful = self.forgotten.is_one(record), self.forgotten.may_be_one(record)
+            is_new = record.spec.id not in self.table
+            is_over, is_doubtful = self.forgotten.is_one(record), is_new and self.forgotten.may_be_one(record)
             if not self.ledger.merge(record):
                 self.forgotten.answer(record)
             elif is_over:
                 self.forgotten.end(record.spec.id)
             elif is_doubtful:
-                self.owner.delay(record, _LISTEN_BEATS * self.settings.heartbeat, until_answered=True)
+                self._doubt(record)
+
+    def _doubt(self, record: Record) -> None:
+        self.ledger.tell_again(record.spec.id)  # its submit node may not hear of it from anybody else
+        self.owner.delay(record, _LISTEN_BEATS * self.settings.heartbeat, until_heard=True)
 
     def _upkeep(self) -> None:
         """Once a heartbeat: everything that silence and age may lead to."""

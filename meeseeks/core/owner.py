@@ -229,10 +229,12 @@ class Owner:
         spec, status = record.spec, record.status
         if phase_of(status) is not Phase.CLAIMED or spec.node is not None or status.start_count:
             return False
-        return self._is_there(spec.submit_node)
+        return spec.submit_node == self.ledger.name or self.mesh.is_alive(spec.submit_node, self.ledger.now)
 
-    def _is_there(self, name: str) -> bool:
-        return name == self.ledger.name or self.mesh.is_alive(name, self.ledger.now)
+    def _was_heard(self, name: str, at: float) -> bool:
+        """Whether a node has heard what we said until then, and what it said to that has come."""
+        peer = self.mesh.peers.get(name)
+        return name == self.ledger.name or (peer is not None and peer.lease_at >= at)
 
     def recall(self) -> None:
         """Take jobs back into the line that were handed over in advance, where those before them are not short."""
@@ -355,16 +357,16 @@ class Owner:
         self.ledger.ended.pop(record.spec.id, None)
         self.delay(self.ledger.advance(record, again), delay)
 
-    def delay(self, record: Record, seconds: float, *, until_answered: bool = False) -> None:
-        """Don't start a job before so many seconds have passed, and its submit node, if that is to tell, is there."""
-        key = key_of(record, record.status.start_count + 1)
+    def delay(self, record: Record, seconds: float, *, until_heard: bool = False) -> None:
+        """Don't start a job before so many seconds have passed; and its submit node, if that is to tell, hears us."""
+        key, heard_by = key_of(record, record.status.start_count + 1), self.ledger.now + seconds
         self._delayed[record.spec.id] = key
 
         def due() -> None:
             one = self.ledger.table.get(key.job)
             if one is None or self._delayed.get(key.job) != key:
                 return
-            if until_answered and not self._is_there(one.spec.submit_node):
+            if until_heard and not self._was_heard(one.spec.submit_node, heard_by):
                 self.ledger.after(seconds, due)
                 return
             del self._delayed[key.job]

@@ -38,6 +38,8 @@ class Peer:
         """The linked peer through which its last heartbeat came first: the way to it."""
         self.covered: Beat | None = None
         self.lease_at = NEVER_AT
+        self.lent_at = NEVER_AT
+        """Since when its lease has been renewed without a break in which it may have given jobs to others."""
         # the stream
         self.linked = False
         self.topic = OWN

@@ -10,9 +10,12 @@ from .ledger import Ledger
 from .lifecycle import Phase, phase_of
 from .mesh import Mesh
 from .pools import Pool, Task, Tasks
-from .record import Record, is_dead
+from .record import Record, Status, is_dead
 
 __all__ = ["Starter", "key_of"]
+
+_TOLD_BEATS = 5
+"""Heartbeats within which a node that is heard again has heard of our jobs, and has said what it knows of them."""
 
 
 def key_of(record: Record, run: int) -> TaskKey:
@@ -65,10 +68,17 @@ class Starter:
         if not status.leased or lessor == self.ledger.name:
             return True
         lease = self.mesh.lease(lessor)
-        if lease is not None and lease[0] > self.ledger.now:
+        if lease is not None and lease[0] > self.ledger.now and not self._may_be_over(status):
             return True
         self._parked.setdefault(lessor, {})[record.spec.id] = None
         return False
+
+    def _may_be_over(self, status: Status) -> bool:
+        """Whether its lessor, back after a long time, may have given it to others and forgotten it: it says so soon."""
+        assigned_at, lessor = status.assign_ts, self.mesh.peers[status.epoch[1]]
+        if assigned_at is None or assigned_at >= self.ledger.wall - self.ledger.settings.expire / 2:
+            return False
+        return self.ledger.now - lessor.lent_at < _TOLD_BEATS * self.ledger.settings.heartbeat
 
     def _start(self, record: Record, pool: Pool) -> None:
         spec, status = record.spec, record.status
