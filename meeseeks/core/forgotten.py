@@ -63,10 +63,13 @@ class Forgotten:
         return _written_at(record, name) >= self._since and self._is_old(record, 1.0)
 
     def may_be_one(self, record: Record) -> bool:
-        """Whether only its submit node can tell: an old assignment to this node, never answered as it seems."""
+        """Whether only its submit node can tell: an old assignment to this node, never answered as it seems.
+
+        By half of `state.expire`: its time is by another clock, and all that comes of a doubt is a delay.
+        """
         status = record.status
         is_unanswered = status.node == self._ledger.name and not status.rev and status.state not in END_STATES
-        return is_unanswered and self._is_old(record, 1.0)
+        return is_unanswered and self._is_old(record, 0.5)
 
     def _is_old(self, record: Record, part: float) -> bool:
         """Whether it was written before such a part of `state.expire`."""
@@ -99,8 +102,8 @@ class Forgotten:
     def ask(self, names: set[str]) -> None:
         """These were away, or are new here: let them hear again of old jobs of which they are to write."""
         ledger = self._ledger
-        table = ledger.table
-        for jid in {*table.select({"state": "new"}), *(jid for name in names for jid in ledger.loads.on(name))}:
+        table, loads = ledger.table, ledger.loads
+        for jid in {*table.select({"state": "new"}), *(jid for node in loads.nodes() for jid in loads.on(node))}:
             record = table.get(jid)
             if record is None or (record.status.node not in names and record.spec.submit_node not in names):
                 continue

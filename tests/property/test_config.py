@@ -76,6 +76,7 @@ def test_a_push_is_taken_or_refused_with_one_sentence(patch):
 
 
 @given(_keys, _keys, st.text(max_size=10))
+@example("name", "name", '#"')
 def test_an_argument_is_taken_or_refused(section, key, value):
     for pair in (f"{section}={value}", f"{section}.{key}={value}", f"pools.p.{key}={value}", value):
         try:

@@ -10,6 +10,7 @@ from meeseeks.core.record import RUNNING, Record, StatusKey
 
 from .ends import problems_of
 from .invariants import broken_invariants
+from .plan import SHORT_EXPIRE
 from .truth import Job, Run
 
 if TYPE_CHECKING:
@@ -89,6 +90,16 @@ class Checks:
                 self.note(job.id, "of which others know more than it does")
                 job.risky.add(record.spec.generation)
 
+    def on_changed(self, record: Record) -> None:
+        """A node took a change of a job in. If others forget the job, only its age tells that it is not new."""
+        job = self.job(record.spec.id)
+        if (
+            self.world.plan.settings[0].expire == SHORT_EXPIRE
+            and max(job.keys, default=record.status.key) > record.status.key
+        ):
+            self.note(job.id, "of which others know more than its node does")
+            job.risky.add(record.spec.generation)
+
     def on_acked(self, jids: list[str]) -> None:
         """A client was told that these are taken care of."""
         for jid in jids:
@@ -114,6 +125,11 @@ class Checks:
         assert node.state is not None
         for record in node.state.table:
             self.job(record.spec.id).excused = f"{node.name} had no disk"
+        for job in self.jobs.values():
+            if (
+                node.name in job.expired_at
+            ):  # of which it does not even know any more that there was something to forget
+                job.excused = f"{node.name} had no disk"
 
     def on_power_cut(self, node: SimNode, executor: SimExecutor | None, lost: set[str]) -> None:
         """What was written in the last second is lost: such a job may start again, no other."""
@@ -185,7 +201,8 @@ class Checks:
         for jid in jids:
             job = self.job(jid)
             job.expired_at.add(node.name)
-            if job.excused is None and any(run.key.generation <= job.killed for run in job.runs if run.alive):
+            alive = [run.key.generation for run in job.runs if run.alive]
+            if any(one <= job.killed and not job.may_double(one) for one in alive):
                 self.violation(jid, f"{node.name} forgets it: it was killed, and it runs")
             self._keys[node.index].pop(jid, None)
             self.note(jid, f"{node.name}: expired")

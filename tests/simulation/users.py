@@ -73,6 +73,8 @@ class Users:
                 return None
             for jid in [job, *state.table.group(job)]:
                 record = state.table.get(jid)
+                if record is not None:
+                    self.world.checks.on_changed(record)
                 if changes.get("resubmit") and record is not None and record.status.state in END_STATES:
                     # To ask for `resubmit` once the job has ended is to ask for a rerun: whoever asks for another one
                     # at a node that can't hear of this one doubles the job.

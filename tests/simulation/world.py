@@ -80,6 +80,8 @@ class World:
 
     def _act(self, action: Any) -> None:
         actor = self.users if hasattr(self.users, action.kind) else self.faults
+        if actor is self.faults and self.now >= self.quiet_at:
+            return  # it was planned just after a submit of the last moment
         self.checks.note(None, f"{action.kind} {action.args}")
         getattr(actor, action.kind)(**action.args)
 
