@@ -231,6 +231,10 @@ class Owner:
             return False
         return spec.submit_node == self.ledger.name or self.mesh.is_alive(spec.submit_node, self.ledger.now)
 
+    def is_delayed(self, jid: str) -> bool:
+        """Whether it waits for a moment, or for word of its submit node."""
+        return jid in self._delayed
+
     def _was_heard(self, name: str, at: float) -> bool:
         """Whether a node has heard what we said until then, and what it said to that has come."""
         peer = self.mesh.peers.get(name)

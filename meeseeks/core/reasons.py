@@ -134,6 +134,8 @@ class Reasons:
         assert node is not None
         if not self._is_online(node):
             return f"node {node!r}, to which it is assigned, is offline{self._since(node)}"
+        if phase is Phase.ASSIGNED and self._owner.is_delayed(spec.id):
+            return f"submit node {spec.submit_node!r} is to say first whether it has ended long ago"
         if phase is Phase.ASSIGNED:
             return f"assigned to node {node!r}"
         if spec.hold:

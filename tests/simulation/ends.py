@@ -100,6 +100,8 @@ def _is_true(reason: str, up: dict[str, SimNode], record: Record) -> bool:
         return spec.submit_node not in up or status.epoch[1] not in up
     if "to which it is assigned, is offline" in reason:
         return status.node not in up and spec.submit_node not in up
+    if "is to say first" in reason:
+        return spec.submit_node not in up
     if reason == "held":
         return spec.hold
     if "on hold" in reason:

@@ -157,6 +157,7 @@ def test_an_old_assignment_waits_for_its_submit_node_to_tell() -> None:
     desk.hear("c", [old])
     desk.wait(30)
     assert (desk.info("j")["active"], desk.starts()) == (False, [])
+    assert "submit node 'b' is to say first" in desk.state.requests.query("j")["reason"]
     desk.meet("b")
     for _ in range(4):
         desk.hear("b")
