@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-from tests.cli.conftest import COMMAND, environment
+from tests.cli.conftest import COMMAND, TIMEOUT, environment
 from tests.support.nodes import NodeProcess
 
-__all__ = ["Writer", "memory", "start"]
+__all__ = ["Writer", "into_a_full_disk", "memory", "start"]
 
 
 def start(node: NodeProcess | None, *args: str, stdin: int | IO[bytes] = subprocess.DEVNULL, **env: str) -> Any:
@@ -51,3 +51,18 @@ class Writer(threading.Thread):
             self.broke = True
         if not self._keep:
             self._pipe.close()
+
+
+def into_a_full_disk(node: NodeProcess, *args: str) -> subprocess.CompletedProcess[str]:
+    """A whole call of `mks` whose output can't be written, for want of room."""
+    with Path("/dev/full").open("wb") as full:
+        return subprocess.run(
+            [*COMMAND, *args],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT,
+            env=environment(node),
+            check=False,
+            text=True,
+        )

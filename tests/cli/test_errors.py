@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import COMMAND, TIMEOUT, call, environment
-from tests.cli.pipes import start
+from tests.cli.pipes import into_a_full_disk, start
 
 WRONG = [
     (["lss"], "did you mean 'ls'?"),
@@ -133,20 +133,11 @@ def test_a_closed_stream_is_like_dev_null(nodes, args, closed):
 
 @pytest.mark.parametrize("args", [["nodes"], ["nodes", "--json"], ["run", "p", "--", "echo", "x"]])
 def test_a_full_disk_under_the_output_is_told(nodes, args):
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [*COMMAND, *args],
-            stdin=subprocess.DEVNULL,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=TIMEOUT,
-            env=environment(nodes[0]),
-            check=False,
-        )
+    done = into_a_full_disk(nodes[0], *args)
     # What run adds, whether its job had ended by then or was killed, is in test_run.
     assert done.returncode == 1
-    assert done.stderr.startswith(b"mks: can't write the output: No space left on device")
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr.startswith("mks: can't write the output: No space left on device")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_exit_code_is_the_same_where_stderr_takes_nothing():

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import termios
 import threading
-from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import COMMAND, TIMEOUT, environment
+from tests.cli.pipes import into_a_full_disk
 from tests.support.wait import wait_until
 
 PIPE = 4096
@@ -147,17 +147,8 @@ def test_a_reader_that_goes_away_ends_the_job(nodes, good):
 
 
 def test_output_that_can_not_be_written_ends_the_job(nodes, good):
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [*COMMAND, "run", "--id", "full", "p@b", "--", "sh", "-c", "echo on; sleep 60"],
-            stdin=subprocess.DEVNULL,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=TIMEOUT,
-            env=environment(nodes[0]),
-            check=False,
-        )
-    said = b"mks: can't write the output: No space left on device; job full was killed\n"
+    done = into_a_full_disk(nodes[0], "run", "--id", "full", "p@b", "--", "sh", "-c", "echo on; sleep 60")
+    said = "mks: can't write the output: No space left on device; job full was killed\n"
     assert (done.returncode, done.stderr) == (1, said)
     assert good("get", "full", "--json").json[0]["state"] == "killed"
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import COMMAND, TIMEOUT, Answer, environment
+from tests.cli.pipes import into_a_full_disk
 
 
 @pytest.fixture
@@ -148,17 +148,7 @@ def test_a_job_that_is_only_submitted_gets_no_stdin_from_here(mks, good):
 
 @pytest.mark.parametrize(("more", "said"), [([], "full was"), (["--array", "2", "--json"], "full-0 and 1 more were")])
 def test_ids_that_can_not_be_written_are_told(nodes, good, more, said):
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [*COMMAND, "sub", "--id", "full", *more, "p", "--", "true"],
-            stdin=subprocess.DEVNULL,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            timeout=TIMEOUT,
-            env=environment(nodes[0]),
-            check=False,
-            text=True,
-        )
+    done = into_a_full_disk(nodes[0], "sub", "--id", "full", *more, "p", "--", "true")
     told = f"mks: can't write the output: No space left on device; {said} submitted\n"
     assert (done.returncode, done.stderr) == (1, told)
     good("wait", "full*")
