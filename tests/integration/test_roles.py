@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import zmq
 
@@ -21,6 +21,7 @@ from meeseeks.wire.keys import Role
 from meeseeks.wire.messages import REQUEST_TYPES, Request
 from tests.cli.conftest import call
 from tests.support.curve import identity, mesh_key, show
+from tests.support.frames import receive_whole
 from tests.support.nodes import NodeProcess, mesh, wait_linked
 from tests.support.wait import wait_until
 
@@ -178,22 +179,36 @@ def test_a_key_is_let_in_and_shut_out_while_the_node_runs(place: Place):
 
 def test_who_is_shut_out_while_he_waits_hears_nothing_more(place: Place, tmp_path: Path):
     """A request that waits was let in when it came: its answer is for whoever is let in when it is given."""
-    place.let_in("waiting", "read")
+    keys = load_key(place.let_in("waiting", "read"))
+    assert keys is not None
     go = tmp_path / "go"
     script = f"until [ -e {go} ]; do sleep 0.05; done; echo hush-hush"
-    with place.client("mesh") as mesh_client, place.client("waiting", timeout=30) as client:
+    asks = zmq.Context.instance().socket(zmq.DEALER)
+    with place.client("mesh") as mesh_client, closing(asks):
         mesh_client.submit(id="followed-late", pool="p", args=["sh", "-c", script])
         wait_until(lambda: mesh_client.query("followed-late")["state"] == "running", 10)
-        run = client.request({"follow": {"id": "followed-late"}})["follow"]["run"]
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(client.request, {"follow": {"id": "followed-late", "run": run, "wait": 9.5}})
-            (place.authorized / "waiting.pub").unlink()
-            with place.client("waiting") as other:
-                wait_until(lambda: not is_let_in(other), 10)
-            assert not asked.done()
-            go.touch()
-            with pytest.raises(AuthenticationFailed, match="not authorized any more"):
-                asked.result(25)
+        run = mesh_client.request({"follow": {"id": "followed-late"}})["follow"]["run"]
+        asks.linger = 0
+        show(asks, pair=(keys.public, keys.secret))
+        asks.connect(f"tcp://{place.node.address}:{place.node.port}")
+        follow = {"id": "followed-late", "run": run, "wait": 9.5}
+        asks.send(codec.encode(Request(id=1, request={"follow": follow})))
+        asks.send(codec.encode(Request(id=2, request={"nodes": {}})))
+        assert answer_to(asks)["id"] == 2  # what came before it waits by now
+        (place.authorized / "waiting.pub").unlink()
+        with place.client("waiting") as other:
+            wait_until(lambda: not is_let_in(other), 10)
+        assert not asks.poll(0)
+        go.touch()
+        told = answer_to(asks)
+        assert (told["id"], told["error"]["code"]) == (1, "authentication_failed")
+        assert "not authorized any more" in told["error"]["message"]
+
+
+def answer_to(socket: Any) -> dict[str, Any]:
+    assert socket.poll(25_000), "no answer"
+    answer: dict[str, Any] = msgpack.unpackb(receive_whole(socket))
+    return answer
 
 
 def drain(socket: Any) -> None:
