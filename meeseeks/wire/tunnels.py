@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import itertools
 import logging
 import os
@@ -20,7 +19,7 @@ import ssl
 import tempfile
 import threading
 from asyncio import sslproto
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,20 +29,18 @@ from meeseeks.errors import InvalidRequest
 from .origin import tunnel_name
 from .room import connections_max, why_full
 from .tls import Failure, failure_of
+from .tunnel_streams import CHUNK, Streams, closing, pump, secured
 
 __all__ = ["Forwarder", "Terminator", "Tunnels"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _numbers = itertools.count(1)
 """Of the connections that have come in: each has a name of its own."""
 
 _HANDSHAKE_S = 5.0
 _CONNECT_S = 10.0
-_CLOSE_S = 0.5
 _PAUSE_MIN, _PAUSE_MAX = 0.1, 5.0
-_CHUNK = 256 * 1024
 _BACKLOG = 1024
 _BUFFER = 16 * 1024
 _FILES_EACH = 6
@@ -137,16 +134,20 @@ class Forwarder:
             except OSError as error:
                 self._failed(failure_of(error))
                 return
-            async with _closing(far), _closing(await asyncio.open_unix_connection(sock=inner, limit=_CHUNK)) as near:
-                await _pump(near, far, self._on_first, self._on_silent_end)
+            async with closing(far), closing(await asyncio.open_unix_connection(sock=inner, limit=CHUNK)) as near:
+                await pump(near, far, self._on_first, self._on_silent_end)
 
     async def _connect(self) -> Streams:
-        return await asyncio.open_connection(
-            *self._to,
-            ssl=self._context,
-            server_hostname=self._name,
-            ssl_handshake_timeout=_HANDSHAKE_S,
-            limit=_CHUNK,
+        connect = asyncio.get_running_loop().create_connection
+        return await secured(
+            partial(
+                connect,
+                host=self._to[0],
+                port=self._to[1],
+                ssl=self._context,
+                server_hostname=self._name,
+                ssl_handshake_timeout=_HANDSHAKE_S,
+            )
         )
 
     def _on_silent_end(self, error: OSError | None) -> None:
@@ -207,14 +208,14 @@ class Terminator:
                 why = left if isinstance(error, ConnectionError) else failure_of(error).why
                 self._turned_away(host, f"TLS with it did not come about: {why}")
                 return
-            async with _closing(far):
+            async with closing(far):
                 try:
                     near = await self._connect_inner(host)
                 except OSError as error:
                     _log.error("the socket behind TLS is gone: %s", error)
                     return
-                async with _closing(near):
-                    await _pump(near, far, on_silent_end=partial(self._on_silent_end, host))
+                async with closing(near):
+                    await pump(near, far, on_silent_end=partial(self._on_silent_end, host))
 
     def _on_silent_end(self, host: str, error: OSError | None) -> None:
         # With TLS 1.3 our certificate is judged only after our side of the handshake is over.
@@ -222,15 +223,10 @@ class Terminator:
         self._turned_away(host, f"it ended the connection before it said anything: {why}")
 
     async def _secure(self, outer: socket.socket) -> Streams:
-        loop = asyncio.get_running_loop()
         outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         outer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        reader = asyncio.StreamReader(limit=_CHUNK, loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol, outer, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_S
-        )
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        accept = asyncio.get_running_loop().connect_accepted_socket
+        return await secured(partial(accept, sock=outer, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_S))
 
     async def _connect_inner(self, host: str) -> Streams:
         """Our end has a name that says from where the connection comes: `transfer.receive_request` reads it."""
@@ -239,7 +235,7 @@ class Terminator:
             inner.setblocking(False)
             inner.bind(tunnel_name(next(_numbers), host))
             await asyncio.get_running_loop().sock_connect(inner, str(self.path))
-            return await asyncio.open_unix_connection(sock=inner, limit=_CHUNK)
+            return await asyncio.open_unix_connection(sock=inner, limit=CHUNK)
         except BaseException:
             inner.close()
             raise
@@ -323,60 +319,3 @@ async def _accept(
             await loop.create_future()
         finally:
             loop.remove_reader(listener)
-
-
-async def _pump(
-    near: Streams,
-    far: Streams,
-    on_first: Callable[[], None] = lambda: None,
-    on_silent_end: Callable[[OSError | None], None] = lambda _error: None,
-) -> None:
-    """Carry bytes both ways until one side ends.
-
-    `on_first` hears of the first that comes from the far side, `on_silent_end` of an end before that, with its error.
-    """
-    heard = False
-    problem: OSError | None = None
-
-    async def out() -> None:
-        while piece := await near[0].read(_CHUNK):
-            far[1].write(piece)
-            await far[1].drain()
-
-    async def back() -> None:
-        nonlocal heard, problem
-        try:
-            while piece := await far[0].read(_CHUNK):
-                if not heard:
-                    heard = True
-                    on_first()
-                near[1].write(piece)
-                await near[1].drain()
-        except OSError as error:
-            problem = error
-
-    tasks = [asyncio.ensure_future(out()), asyncio.ensure_future(back())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not heard:  # what the far side says at the end tells why
-            await asyncio.wait(tasks[1:], timeout=_PAUSE_MIN)
-            on_silent_end(problem)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def _closing(streams: Streams) -> AsyncIterator[Streams]:
-    """Close a connection at the end: politely, if the other side answers soon and we are not cancelled ourselves."""
-    writer = streams[1]
-    try:
-        yield streams
-    finally:
-        writer.close()
-        try:
-            with contextlib.suppress(OSError):
-                await asyncio.wait_for(writer.wait_closed(), _CLOSE_S)
-        finally:
-            writer.transport.abort()
