@@ -71,6 +71,13 @@ class Forgotten:
         is_unanswered = status.node == self._ledger.name and not status.rev and status.state not in END_STATES
         return is_unanswered and self._is_old(record, 0.5)
 
+    def may_be_over(self, record: Record) -> bool:
+        """Whether it ended, perhaps, and only here that is not known any more: who knows better is to answer.
+
+        The one that we have it from may hear of the end from others in the same moment, and would not pass it on.
+        """
+        return not may_expire(record) and not is_resubmitted(record) and self._is_old(record, 0.5)
+
     def _is_old(self, record: Record, part: float) -> bool:
         """Whether it was written before such a part of `state.expire`."""
         ledger = self._ledger
@@ -102,10 +109,9 @@ class Forgotten:
     def ask(self, names: set[str]) -> None:
         """These were away, or are new here: let them hear again of old jobs of which they are to write."""
         ledger = self._ledger
-        table, loads = ledger.table, ledger.loads
-        for jid in {*table.select({"state": "new"}), *(jid for node in loads.nodes() for jid in loads.on(node))}:
-            record = table.get(jid)
-            if record is None or (record.status.node not in names and record.spec.submit_node not in names):
-                continue
-            if self._is_old(record, 0.5) and not is_resubmitted(record):
+        for jid in ledger.table.live_since(ledger.wall - ledger.settings.expire / 2):
+            record = ledger.table.get(jid)
+            assert record is not None
+            is_theirs = record.status.node in names or record.spec.submit_node in names
+            if is_theirs and self.may_be_over(record):
                 ledger.tell_again(jid)

@@ -253,6 +253,8 @@ class NodeState:
                 self.forgotten.end(record.spec.id)
             elif is_doubtful:
                 self._doubt(record)
+            elif is_new and self.forgotten.may_be_over(record):
+                self.ledger.tell_again(record.spec.id)
 
     def _doubt(self, record: Record) -> None:
         self.ledger.tell_again(record.spec.id)  # its submit node may not hear of it from anybody else

@@ -20,7 +20,10 @@ from .record import Record, Spec, Status, jobinfo, merge, view_state
 
 __all__ = ["Change", "Table"]
 
-_INDEXED = ("tag", "state", "pool", "node")
+_FILTERED = ("tag", "state", "pool", "node")
+_INDEXED = (*_FILTERED, "age")
+_AGE_S = 600
+"""Seconds of submit time that one bucket of the index of live jobs by age stands for."""
 _AS_IN_SPEC = frozenset(
     ("id", "pool", "submit_node", "hold", "restart", "retries", "resubmit", "submit_ts", "generation")
 )
@@ -42,11 +45,10 @@ class Table:
         self._records: dict[str, Record] = {}
         self._seqs: dict[str, int] = {}
         self._log = Log()
-        self._index: dict[str, dict[str, dict[str, None]]] = {key: {} for key in _INDEXED}
+        self._index: dict[str, dict[str | int, dict[str, None]]] = {key: {} for key in _INDEXED}
         self._groups: dict[str, list[str]] = {}
-        self._ended: OrderedDict[str, float] = (
-            OrderedDict()
-        )  # id -> wall time of the last change of a job that may expire, in order
+        self._ended: OrderedDict[str, float] = OrderedDict()
+        """Jobs that may expire, with the wall time of their last change, in that order."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -142,6 +144,15 @@ class Table:
                 raise InvalidRequest(f"filter {key!r} is not known; allowed are {', '.join(sorted(_FILTER_KEYS))}")
         return [jid for jid in candidates if self._matches(jid, filters)]
 
+    def live_since(self, before: float) -> list[str]:
+        """The jobs that may not expire and that were written, claimed or started before that wall time, roughly.
+
+        None is left out; some of the `_AGE_S` after it may be among them.
+        """
+        last = before // _AGE_S
+        ages = self._index["age"]
+        return [jid for age in ages if isinstance(age, int) and age <= last for jid in ages[age]]
+
     def expired(self, before: float, limit: int, now: float = math.inf) -> list[str]:
         """Up to `limit` ids of ended jobs whose last change came before that wall time.
 
@@ -212,13 +223,13 @@ class Table:
             del filters["id"]
             return [jid for jid in ids if isinstance(jid, str) and jid in self._records]
         best: tuple[int, str, list[dict[str, None]]] | None = None
-        for key in _INDEXED:
+        for key in _FILTERED:
             value = filters.get(key)
             if not isinstance(value, str):
                 continue
             index = self._index[key]
             if value.endswith("*"):
-                buckets = [index[name] for name in index if name.startswith(value[:-1])]
+                buckets = [index[name] for name in index if str(name).startswith(value[:-1])]
             else:
                 buckets = [index[value]] if value in index else []
             size = sum(map(len, buckets))
@@ -265,14 +276,21 @@ def _number(text: str) -> float | None:
         return None
 
 
-_NOWHERE: tuple[tuple[str, ...], ...] = ((), (), (), ())
+_NOWHERE: tuple[tuple[str | int, ...], ...] = ((), (), (), (), ())
 
 
-def _index_values(record: Record) -> tuple[tuple[str, ...], ...]:
-    """The values of a record under each key of `_INDEXED`, as `jobinfo` would show them."""
+def _index_values(record: Record) -> tuple[tuple[str | int, ...], ...]:
+    """The values of a record under each key of `_INDEXED`: as `jobinfo` would show them, and the age of a live job."""
     spec, status = record.spec, record.status
     node = (status.node if spec.generation == status.generation else None) or spec.node
-    return (spec.tags, (view_state(record),), (spec.pool,), (node,) if node is not None else ())
+    nodes = (node,) if node is not None else ()
+    return spec.tags, (view_state(record),), (spec.pool,), nodes, () if may_expire(record) else (_age(record),)
+
+
+def _age(record: Record) -> int:
+    """The bucket of the earliest time that a node may take the record to be from."""
+    spec, status = record.spec, record.status
+    return int(min(spec.ts, status.claim_ts or spec.ts, status.start_ts or spec.ts) // _AGE_S)
 
 
 def _filter_keys() -> frozenset[str]:

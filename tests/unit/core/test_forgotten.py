@@ -190,3 +190,22 @@ def test_a_node_that_was_away_tells_what_it_knows_of_old_jobs() -> None:
         desk.turn(after=1.0)
         told += [record.id for record in desk.effects.records]
     assert told == ["j"]
+
+
+def test_who_hears_first_now_of_something_old_tells_it_on_to_who_may_know_its_end() -> None:
+    """It had forgotten the end; who told it may hear of that from others in the same moment, and pass on nothing."""
+    desk = Desk(expire=60.0)
+    old = of_b(desk, rev=2, node="b", state="running", active=True)
+    desk.wait(40)
+    desk.meet("b", "c")
+    desk.hear("b")
+    desk.turn(after=3.0)
+    desk.hear("c", [old])
+    assert own(desk) == [old.status]
+    desk.hear("c", [old])
+    assert own(desk) == []
+
+
+def own(desk: Desk) -> list[Status]:
+    """What the node tells, this turn, as its own."""
+    return [record.status for update in desk.effects.updates if update.topic == "own" for record in update.records]

@@ -104,6 +104,22 @@ def test_an_old_record_of_a_peer_does_not_come_back() -> None:
     assert "j" not in desk.state.table
 
 
+def test_what_is_live_and_old_is_found_by_its_earliest_time() -> None:
+    table = Table()
+    table.apply(record("early", ts=1_000.0, state="running"), 0.0)
+    table.apply(record("late", ts=9_000.0), 0.0)
+    table.apply(record("over", ts=1_000.0, state="done"), 0.0)
+    began = record("began", ts=9_000.0, state="running")
+    table.apply(Record(began.spec, msgspec.structs.replace(began.status, claim_ts=1_500.0, start_ts=9_500.0)), 0.0)
+    assert sorted(table.live_since(3_000.0)) == ["began", "early"]
+    early = table.get("early")
+    assert early is not None
+    table.apply(Record(early.spec, msgspec.structs.replace(early.status, rev=9, state="done")), 0.0)
+    table.forget("began")
+    assert table.live_since(3_000.0) == []
+    assert table.live_since(9_000.0) == ["late"]
+
+
 def lines_run(call: Callable[[], object]) -> int:
     """How many lines of Python a call runs: a measure of work that no other process disturbs."""
     count = 0
@@ -153,6 +169,20 @@ def cost_of_a_job(jobs: int) -> int:
 
 def test_what_a_job_costs_does_not_grow_with_the_table() -> None:
     assert cost_of_a_job(20_000) <= 1.1 * cost_of_a_job(20)
+
+
+def cost_of_a_return(jobs: int) -> int:
+    desk = full_desk(jobs)
+
+    def back() -> None:
+        desk.meet("c")
+        desk.turn(after=1.0)
+
+    return lines_run(back)
+
+
+def test_what_the_return_of_a_node_costs_does_not_grow_with_the_jobs_that_wait() -> None:
+    assert cost_of_a_return(5_000) <= 1.1 * cost_of_a_return(50)
 
 
 def test_a_job_may_change_its_group_and_be_forgotten(table: Table) -> None:
