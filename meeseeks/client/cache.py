@@ -343,7 +343,7 @@ class Cache:
     def upkeep(self) -> None:
         """Forget jobs that ended more than `expire` ago; not one that is killed and still active, or is run again."""
         with self.lock:
-            old = self._table.expired(time.monotonic() - self.expire, self._staying + _EXPIRE_BATCH)
+            old = self._table.ages.expired(time.monotonic() - self.expire, self._staying + _EXPIRE_BATCH)
             gone = [jid for jid in old if jid not in self._outbox and (job := self._table.get(jid)) and is_final(job)]
             self._staying = len(old) - len(gone)
             for jid in gone:

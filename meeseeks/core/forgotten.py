@@ -109,7 +109,7 @@ class Forgotten:
     def ask(self, names: set[str]) -> None:
         """These were away, or are new here: let them hear again of old jobs of which they are to write."""
         ledger = self._ledger
-        for jid in ledger.table.live_since(ledger.wall - ledger.settings.expire / 2):
+        for jid in ledger.table.ages.live_since(ledger.wall - ledger.settings.expire / 2):
             record = ledger.table.get(jid)
             assert record is not None
             is_theirs = record.status.node in names or record.spec.submit_node in names

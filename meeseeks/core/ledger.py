@@ -173,14 +173,14 @@ class Ledger:
         that asks, and would take the job for live. But not for ever, since nodes may go for good.
         """
         age, gone = self.settings.expire, []
-        found = self.table.expired(self.wall - age, limit, self.wall)
+        found = self.table.ages.expired(self.wall - age, limit, self.wall)
         for jid in found:
             record = self.table.get(jid)
             assert record is not None
             home, ended_at = record.spec.submit_node, max(record.spec.ts, record.status.ts)
             is_unheard = home != self.name and quiet(home) > age - min(_TO_HEAR_S, age / 2)
             if is_unheard and ended_at > self.wall - _KEPT_MAX * age:
-                self.table.postpone(jid, self.wall)
+                self.table.ages.postpone(jid, self.wall)
             else:
                 self.forget(jid)
                 gone.append(jid)

@@ -1,29 +1,24 @@
 """The job table of a node: all records, what changed since a seq, filters, and what has been over for long enough.
 
 Every lookup that the node makes by itself is indexed, so that an event costs what it changes, however many jobs
-there are. A filter of a client uses the index of its most selective key (id, tag, state, pool, node) and reads on
-from there; any other key is compared job by job.
+there are; `ages` has them by age. A filter of a client uses the index of its most selective key (id, tag, state,
+pool, node) and reads on from there; any other key is compared job by job.
 """
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from meeseeks.errors import InvalidRequest
 
-from .lifecycle import may_expire
+from .ages import Ages
 from .log import Log
 from .record import Record, Spec, Status, jobinfo, merge, view_state
 
 __all__ = ["Change", "Table"]
 
-_FILTERED = ("tag", "state", "pool", "node")
-_INDEXED = (*_FILTERED, "age")
-_AGE_S = 600
-"""Seconds of submit time that one bucket of the index of live jobs by age stands for."""
+_INDEXED = ("tag", "state", "pool", "node")
 _AS_IN_SPEC = frozenset(
     ("id", "pool", "submit_node", "hold", "restart", "retries", "resubmit", "submit_ts", "generation")
 )
@@ -45,10 +40,9 @@ class Table:
         self._records: dict[str, Record] = {}
         self._seqs: dict[str, int] = {}
         self._log = Log()
-        self._index: dict[str, dict[str | int, dict[str, None]]] = {key: {} for key in _INDEXED}
+        self._index: dict[str, dict[str, dict[str, None]]] = {key: {} for key in _INDEXED}
         self._groups: dict[str, list[str]] = {}
-        self._ended: OrderedDict[str, float] = OrderedDict()
-        """Jobs that may expire, with the wall time of their last change, in that order."""
+        self.ages = Ages()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -81,9 +75,7 @@ class Table:
         self._records[jid] = after
         self.touch(jid)
         self._reindex(before, after)
-        self._ended.pop(jid, None)
-        if may_expire(after):
-            self._ended[jid] = now
+        self.ages.note(after, now)
         return Change(before, after)
 
     def touch(self, jid: str) -> None:
@@ -100,8 +92,7 @@ class Table:
         self._log.move(jid, self._seqs.get(jid), seq)
         self._seqs[jid] = seq
         self._reindex(None, record)
-        if may_expire(record):
-            self._ended[jid] = max(record.spec.ts, record.status.ts)
+        self.ages.note(record, max(record.spec.ts, record.status.ts))
 
     def put_back(self, jid: str, before: Record | None) -> None:
         """Let a job be again what it was before a change of which nobody was told; None: it was not there."""
@@ -110,9 +101,7 @@ class Table:
             return
         self._reindex(self._records[jid], before)
         self._records[jid] = before
-        self._ended.pop(jid, None)
-        if may_expire(before):
-            self._ended[jid] = max(before.spec.ts, before.status.ts)
+        self.ages.note(before, max(before.spec.ts, before.status.ts))
 
     def changes_since(self, seq: int, limit: int | None = None) -> tuple[list[Record], int]:
         """The records changed after `seq`, oldest change first, and the seq that they reach.
@@ -144,41 +133,11 @@ class Table:
                 raise InvalidRequest(f"filter {key!r} is not known; allowed are {', '.join(sorted(_FILTER_KEYS))}")
         return [jid for jid in candidates if self._matches(jid, filters)]
 
-    def live_since(self, before: float) -> list[str]:
-        """The jobs that may not expire and that were written, claimed or started before that wall time, roughly.
-
-        None is left out; some of the `_AGE_S` after it may be among them.
-        """
-        last = before // _AGE_S
-        ages = self._index["age"]
-        return [jid for age in ages if isinstance(age, int) and age <= last for jid in ages[age]]
-
-    def expired(self, before: float, limit: int, now: float = math.inf) -> list[str]:
-        """Up to `limit` ids of ended jobs whose last change came before that wall time.
-
-        A change that came later than `now` was dated by a clock that was ahead: it counts as one of this moment, or
-        nothing behind it would expire before that date.
-        """
-        found: list[str] = []
-        ahead: list[str] = []
-        for jid, at in self._ended.items():
-            if len(found) + len(ahead) >= limit or before <= at <= now:
-                break
-            (ahead if at > now else found).append(jid)
-        for jid in ahead:
-            self.postpone(jid, now)
-        return found
-
-    def postpone(self, jid: str, now: float) -> None:
-        """Let an ended job count as one whose last change came just now, for its expiry."""
-        self._ended.pop(jid)
-        self._ended[jid] = now
-
     def forget(self, jid: str) -> None:
         """Drop a job. It is no change: other tables drop theirs by their own `expire`."""
         record = self._records.pop(jid)
         self._log.drop(self._seqs.pop(jid))
-        self._ended.pop(jid, None)
+        self.ages.forget(jid)
         self._reindex(record, None)
 
     def _reindex(self, before: Record | None, after: Record | None) -> None:
@@ -223,13 +182,13 @@ class Table:
             del filters["id"]
             return [jid for jid in ids if isinstance(jid, str) and jid in self._records]
         best: tuple[int, str, list[dict[str, None]]] | None = None
-        for key in _FILTERED:
+        for key in _INDEXED:
             value = filters.get(key)
             if not isinstance(value, str):
                 continue
             index = self._index[key]
             if value.endswith("*"):
-                buckets = [index[name] for name in index if str(name).startswith(value[:-1])]
+                buckets = [index[name] for name in index if name.startswith(value[:-1])]
             else:
                 buckets = [index[value]] if value in index else []
             size = sum(map(len, buckets))
@@ -276,21 +235,14 @@ def _number(text: str) -> float | None:
         return None
 
 
-_NOWHERE: tuple[tuple[str | int, ...], ...] = ((), (), (), (), ())
+_NOWHERE: tuple[tuple[str, ...], ...] = ((), (), (), ())
 
 
-def _index_values(record: Record) -> tuple[tuple[str | int, ...], ...]:
-    """The values of a record under each key of `_INDEXED`: as `jobinfo` would show them, and the age of a live job."""
+def _index_values(record: Record) -> tuple[tuple[str, ...], ...]:
+    """The values of a record under each key of `_INDEXED`, as `jobinfo` would show them."""
     spec, status = record.spec, record.status
     node = (status.node if spec.generation == status.generation else None) or spec.node
-    nodes = (node,) if node is not None else ()
-    return spec.tags, (view_state(record),), (spec.pool,), nodes, () if may_expire(record) else (_age(record),)
-
-
-def _age(record: Record) -> int:
-    """The bucket of the earliest time that a node may take the record to be from."""
-    spec, status = record.spec, record.status
-    return int(min(spec.ts, status.claim_ts or spec.ts, status.start_ts or spec.ts) // _AGE_S)
+    return (spec.tags, (view_state(record),), (spec.pool,), (node,) if node is not None else ())
 
 
 def _filter_keys() -> frozenset[str]:

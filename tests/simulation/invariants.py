@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from meeseeks.core.lifecycle import Phase, may_expire, phase_of
@@ -36,8 +37,10 @@ def _table(state: NodeState) -> list[str]:
                 index[key].setdefault(value, set()).add(record.spec.id)
     if index != {key: {value: set(jids) for value, jids in one.items()} for key, one in table._index.items()}:
         found.append("an index differs from a recount")
-    if {jid for jid, record in records.items() if may_expire(record)} != set(table._ended):
+    if {jid for jid, record in records.items() if may_expire(record)} != set(table.ages.ended):
         found.append("the jobs that may expire differ from a recount")
+    if {jid for jid, record in records.items() if not may_expire(record)} != set(table.ages.live_since(math.inf)):
+        found.append("the jobs that are live differ from a recount")
     return found
 
 

@@ -87,9 +87,9 @@ def test_changes_since_a_seq_in_parts(table: Table) -> None:
 
 
 def test_expiry_takes_the_oldest_ended_jobs_and_no_others(table: Table) -> None:
-    assert table.expired(before=11.5, limit=9) == ["a1"]
-    assert table.expired(before=99.0, limit=1) == ["a1"]
-    assert table.expired(before=99.0, limit=9) == ["a1", "b1"]
+    assert table.ages.expired(before=11.5, limit=9) == ["a1"]
+    assert table.ages.expired(before=99.0, limit=1) == ["a1"]
+    assert table.ages.expired(before=99.0, limit=9) == ["a1", "b1"]
 
 
 def test_an_old_record_of_a_peer_does_not_come_back() -> None:
@@ -110,14 +110,14 @@ def test_what_is_live_and_old_is_found_by_its_earliest_time() -> None:
     table.apply(record("late", ts=9_000.0), 0.0)
     table.apply(record("over", ts=1_000.0, state="done"), 0.0)
     began = record("began", ts=9_000.0, state="running")
-    table.apply(Record(began.spec, msgspec.structs.replace(began.status, claim_ts=1_500.0, start_ts=9_500.0)), 0.0)
-    assert sorted(table.live_since(3_000.0)) == ["began", "early"]
+    table.apply(Record(began.spec, msgspec.structs.replace(began.status, claim_ts=1_500.0)), 0.0)
+    assert sorted(table.ages.live_since(3_000.0)) == ["began", "early"]
     early = table.get("early")
     assert early is not None
     table.apply(Record(early.spec, msgspec.structs.replace(early.status, rev=9, state="done")), 0.0)
     table.forget("began")
-    assert table.live_since(3_000.0) == []
-    assert table.live_since(9_000.0) == ["late"]
+    assert table.ages.live_since(3_000.0) == []
+    assert table.ages.live_since(9_000.0) == ["late"]
 
 
 def lines_run(call: Callable[[], object]) -> int:
