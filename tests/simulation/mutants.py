@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from meeseeks.core import forgotten, ledger, record, submitter, table
+from meeseeks.core import ages, forgotten, ledger, record, submitter
 from meeseeks.core.effects import Beat
 from meeseeks.core.forgotten import Forgotten
 from meeseeks.core.lifecycle import Event, Phase, phase_of
@@ -179,7 +179,7 @@ def _a_kill_expires() -> Iterator[None]:
         return record.view_state(one) in record.END_STATES
 
     with ExitStack() as patches:
-        for module in (table, ledger, forgotten, invariants):
+        for module in (ages, ledger, forgotten, invariants):
             patches.enter_context(patch.object(module, "may_expire", may_expire))
         yield
 
