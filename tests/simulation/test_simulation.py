@@ -17,7 +17,7 @@ from tests.simulation.runner import run_plan, run_seed, shrink, tell
 FOUND = [948, 3406, 5514, 5846, 5900, 32092, 701044, 2004528, 3906331179]
 """Seeds that failed once, with the plans as they are now. What they found is in unit tests as well."""
 BLOCKS = 8
-SEEDS_A_BLOCK = 6
+SEEDS_A_BLOCK = 4
 FIRST_SEED = {
     "heard-lately": 0,
     "not-known-to-run": 1,
