@@ -12,7 +12,7 @@ from itertools import count
 from typing import NamedTuple
 
 from .effects import PoolStatus
-from .record import END_STATES, Record, is_lost
+from .record import END_STATES, RUNNING, Record, is_lost
 
 __all__ = ["CONFIG_POOL", "Candidate", "Group", "Loads", "Waiting", "fits", "has_room", "place"]
 
@@ -82,7 +82,8 @@ class Loads:
 def _assignment(record: Record | None) -> tuple[str, str, bool] | None:
     if record is None or record.status.node is None or record.status.state in END_STATES or is_lost(record):
         return None
-    return record.status.node, record.spec.pool, record.spec.hold
+    is_held = record.spec.hold and record.status.state != RUNNING  # a hold doesn't take the slot from what runs
+    return record.status.node, record.spec.pool, is_held
 
 
 class Waiting:

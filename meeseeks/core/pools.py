@@ -112,7 +112,7 @@ class Pool:
 
     def is_ahead(self) -> bool:
         """Whether the executor has more than its slots take."""
-        return bool(self.prefetch) and self.in_flight > self.settings.slots
+        return 0 < self.settings.slots < self.in_flight
 
     def take_for_slow(self, seconds: float) -> None:
         """Its jobs take at least so long now, whatever they took before."""

@@ -43,6 +43,9 @@ COUNT_MAX = 2**48
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 """A number that only grows. A record with another one, by mistake or in bad faith, is dropped where it arrives."""
 
+When = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+"""A wall time, in seconds since 1970. One that is no number, or infinite, is no moment: dropped as well."""
+
 Epoch = tuple[Count, str]
 """Which assignment inside a generation: its count, and the submit node that made it (breaks ties between two)."""
 
@@ -75,8 +78,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fal
     group: str | None = None
     """The id that a submit for several nodes was given; its jobs are `group@node`."""
     submit_node: str
-    submit_ts: float = 0.0
-    ts: float = 0.0
+    submit_ts: When = 0.0
+    ts: When = 0.0
     lamport: Count = 0
     writer: str = ""
     generation: Count = 1
@@ -106,11 +109,11 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=F
     rc: int | None = None
     error: str | None = None
     pid: int | None = None
-    assign_ts: float | None = None
-    claim_ts: float | None = None
+    assign_ts: When | None = None
+    claim_ts: When | None = None
     """When it was lined up where it is: claimed, or about to be run again by `restart` or `retries`."""
-    start_ts: float | None = None
-    end_ts: float | None = None
+    start_ts: When | None = None
+    end_ts: When | None = None
     start_count: Count = 0
     fail_count: Count = 0
     stdout_data: bytes | None = None
@@ -119,7 +122,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=F
     stderr_size: int = 0
     output_node: str | None = None
     """Where the spool files of the last run are, when its output did not fit into the status."""
-    ts: float = 0.0
+    ts: When = 0.0
 
     @property
     def key(self) -> StatusKey:

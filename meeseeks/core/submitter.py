@@ -98,6 +98,8 @@ class Submitter:
         self._listens_until = ledger.now + _LISTEN_BEATS * ledger.settings.heartbeat
         adopted = [record for record in ledger.table if record.spec.submit_node == node and _needs_submit_node(record)]
         for record in adopted:
+            # It may have adopted the job itself, while a lease of the one before was running.
+            self._adopted_at[record.status.epoch[1]] = ledger.now
             if phase_of(record.status) is Phase.UNASSIGNED:
                 self._delay(record, 0.0)
             ledger.change_spec(record, submit_node=ledger.name, adoptions=min(record.spec.adoptions + 1, COUNT_MAX))

@@ -7,7 +7,7 @@ from collections import Counter
 
 from meeseeks.core.lifecycle import Phase, may_expire, phase_of
 from meeseeks.core.node_state import NodeState
-from meeseeks.core.record import END_STATES, Record, is_lost
+from meeseeks.core.record import END_STATES, RUNNING, Record, is_lost
 from meeseeks.core.table import _index_values
 
 __all__ = ["broken_invariants"]
@@ -52,7 +52,7 @@ def _loads(state: NodeState) -> list[str]:
         if node is None or record.status.state in END_STATES or is_lost(record):
             continue
         on.setdefault(node, set()).add(record.spec.id)
-        if not record.spec.hold:
+        if not record.spec.hold or record.status.state == RUNNING:
             jobs[node, record.spec.pool] += 1
     loads, found = state.ledger.loads, []
     if jobs != loads.jobs:

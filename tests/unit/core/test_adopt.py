@@ -70,6 +70,27 @@ def test_a_waiting_job_is_assigned_once_nobody_else_can_have_adopted_it_unheard(
     assert adopt(desk) == []
 
 
+def test_a_lease_of_the_node_before_the_last_one_runs_out_before_its_job_is_given_to_others() -> None:
+    """s leased it to x, died, was adopted by t; t died, and x is cut off from here, but was not from s."""
+    desk = Desk(pools=NO_POOLS)
+    desk.meet("x", "s", "t")
+    leased = job_of_s(retries=2, node="x", rev=2, active=True, state="running", start_count=1)
+    desk.hear("s", [leased])
+    for _ in range(60):
+        desk.hear("s")
+        desk.hear("t")
+        desk.wait(1.0)
+    desk.hear(
+        "t", [Record(msgspec.structs.replace(leased.spec, submit_node="t", adoptions=1, lamport=5), leased.status)]
+    )
+    desk.wait(16.0)
+    adopt(desk, "t")
+    desk.wait(40.0)
+    assert (desk.info("j")["state"], desk.info("j")["node"]) == ("running", "x")
+    desk.wait(25.0)
+    assert desk.info("j")["node"] is None
+
+
 def test_a_later_change_by_one_who_has_not_heard_of_it_does_not_give_the_job_back() -> None:
     desk = widow(job_of_s(node=None))
     late = msgspec.structs.replace(desk.record("j").spec, lamport=99, writer="z", tags=("t",))

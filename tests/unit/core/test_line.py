@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from meeseeks.core.effects import Dropped, Exited, PoolStatus
+from meeseeks.core.effects import Dropped, Exited, PoolStatus, Started, TaskKey
 from meeseeks.core.record import Record
 from meeseeks.core.settings import PoolSettings
 from tests.unit.core.desk import Desk
@@ -86,6 +86,27 @@ def test_what_was_handed_over_in_advance_goes_to_a_node_with_room_if_a_long_job_
         desk.hear("b", pools={"p": PoolStatus(slots=9)})
         desk.wait(1)
     assert [desk.info(jid)["node"] for jid in ahead] == ["b"] * len(ahead)
+
+
+def test_what_was_handed_over_in_advance_comes_back_also_where_jobs_have_become_long() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)})
+    ahead = hand_over_in_advance(desk)
+    (key,) = [task.key for task in desk.state.owner.tasks if task.key.job == "long"]
+    desk.events(Exited(key=key, rc=0, start_ts=desk.wall - 60, end_ts=desk.wall))  # none is kept ready any more
+    desk.events(Started(TaskKey(ahead[0], 1, (1, "a"), 1), 42, desk.wall))
+    desk.wait(3)
+    assert drop_what_is_recalled(desk) == ahead[1:]
+
+
+def test_a_hold_does_not_free_the_slot_of_a_job_that_runs() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)}, wait_in_pool=True)
+    desk.submit(id="j", node="a")
+    desk.run(desk.starts()[0])
+    desk.meet("b")
+    desk.submit(id="j", hold=True)
+    assert desk.state.requests.pools()["p"] == {"a": 0, "b": 2}
+    desk.submit(id="k")
+    assert desk.info("k")["node"] == "b"
 
 
 @pytest.mark.parametrize("again", [{"restart": True}, {"retries": 2}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -199,6 +200,14 @@ def test_a_job_may_change_its_group_and_be_forgotten(table: Table) -> None:
 def test_numbers_that_no_node_writes_are_refused_on_arrival(field: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(msgspec.msgpack.encode(record("j", **field)), type=Record)
+
+
+@pytest.mark.parametrize("when", [math.nan, math.inf, -math.inf])
+def test_a_time_that_is_none_is_refused_on_arrival(when: float) -> None:
+    status = msgspec.structs.replace(record("j").status, claim_ts=when)
+    for one in (record("j", ts=when), Record(record("j").spec, status)):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=Record)
 
 
 def test_a_state_that_no_node_writes_is_refused_on_arrival() -> None:
