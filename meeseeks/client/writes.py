@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from meeseeks.core.lifecycle import is_over
-from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW, Record, Spec, Status, is_lost, view_state
+from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW, Record, Spec, Status, is_active, view_state
 from meeseeks.errors import InvalidRequest
 
 from .settings import Place
@@ -187,7 +187,7 @@ def overlaid(truth: Record, writes: Iterable[Write]) -> Record:
 
 def check_change(record: Record, changes: dict[str, Any]) -> None:
     """InvalidRequest where the node would refuse the change for what is known of the job here: a move while active."""
-    if not record.status.active or is_lost(record):
+    if not is_active(record):
         return
     moved: list[str] = [key for key in ("pool", "node") if key in changes and changes[key] != getattr(record.spec, key)]
     if changes.get("state") == NEW and not ("pool" in changes and "args" in changes):

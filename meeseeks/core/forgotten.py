@@ -93,7 +93,9 @@ class Forgotten:
             record = ledger.advance(record, Event.RERUN)
         is_ours = record.status.node in (None, ledger.name)  # or else its node carries the kill out
         if record.status.state not in END_STATES and is_ours:
-            error = f"it ended longer ago than the `state.expire` of {ledger.name}: how is not known any more"
+            error = (
+                f"it is older than the `state.expire` of {ledger.name}, where it is not known any more: so it has ended"
+            )
             ledger.advance(record, Event.KILL, error=error, end_ts=None)
         ledger.ended.pop(jid, None)  # `state.history` has had its end
 

@@ -95,6 +95,7 @@ class NodeState:
         self._last_beat_at: float | None = None
         self._welcome = False
         self._is_expiring = False
+        self._greeted = 0
         self._settled = 0
         self._listens_until = now
 
@@ -273,9 +274,11 @@ class NodeState:
         if self.mesh.returned:  # together, and not one by one as they come
             self.forgotten.ask(self.mesh.returned)
             self.mesh.returned.clear()
+            self._greeted = 0
         if any(pool.ready for pool in self.owner.pools.values()):
             self.owner.rebalance(self.submitter.room_elsewhere())
-        if not self._is_expiring:
+        # Not at a start, before others have told what their users have asked for meanwhile: a rerun is no new job.
+        if not self._is_expiring and now >= self._listens_until:
             self._expire()
 
     def _expire(self) -> None:
@@ -324,7 +327,9 @@ class NodeState:
     def _publish(self, effects: Effects, changed: dict[str, bool]) -> None:
         """One message a topic. The own heartbeat, whenever it is due, is on both."""
         beats = []
-        if self.owner.beat_due:
+        if self.owner.beat_due or len(self.mesh.returned) > self._greeted:
+            # At once where a node is heard for the first time: before it knows that we hear it, it gives us no job.
+            self._greeted = len(self.mesh.returned)
             beats.append(self._beat(self.mesh.beat_sent(self.ledger.now)))
             self.owner.beat_due = False
         elif self._welcome and self.mesh.number:

@@ -118,8 +118,8 @@ class Owner:
             self.forget_line(record.spec.id)
             self._drop_tasks(record.spec.id, "held", only_waiting=True)
         else:
-            if self.pools[record.spec.pool].settings.hold:  # what was handed over in advance comes back into the line
-                self._drop_tasks(record.spec.id, "its pool is on hold", only_waiting=True)
+            if why := self.starter.why_back(record):
+                self._drop_tasks(record.spec.id, why, only_waiting=True)
             self._line_up(record)
 
     def fence(self, jid: str, record: Record | None) -> None:

@@ -78,6 +78,10 @@ class Peer:
         self.uncovered.clear()
         self.tail.clear()
 
+    def hears(self, name: str, incarnation: str) -> bool:
+        """Whether it says that it hears this life of a node: who doesn't learns of no job that is assigned to it."""
+        return self.beat is not None and self.beat.acks.get(name, ("", 0))[0] == incarnation
+
     def remember(self, seq: int, records: Iterable[Record]) -> None:
         """Note changes as this peer's own."""
         for record in records:

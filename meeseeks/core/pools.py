@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 from .effects import PoolStatus, TaskKey
 from .settings import PoolSettings
@@ -22,9 +23,9 @@ _SHORTEST = 0.001
 class Task:
     """One order to the executor that has not been acknowledged as over."""
 
-    __slots__ = ("grace", "key", "killing", "lessor", "only_waiting", "pool", "started")
+    __slots__ = ("asked", "grace", "key", "killing", "lessor", "only_waiting", "pool", "started")
 
-    def __init__(self, key: TaskKey, pool: str, lessor: str | None) -> None:
+    def __init__(self, key: TaskKey, pool: str, lessor: str | None, asked: tuple[Any, ...] | None = None) -> None:
         self.key = key
         self.pool = pool
         self.lessor = lessor
@@ -34,6 +35,8 @@ class Task:
         """The kill that was ordered is one that lets it run if it has started."""
         self.grace = math.inf
         """Of the kill that was ordered."""
+        self.asked = asked
+        """What of the spec went into the order; None if an earlier life of the node gave it."""
 
 
 class Tasks:

@@ -109,8 +109,19 @@ class Reasons:
         pools = set(self._owner.pools)
         for peer in self._mesh.peers.values():
             if peer.beat is not None and self._mesh.is_alive(peer.name, self._ledger.now):
+                if pool in peer.beat.pools and (deaf := self._why_deaf(peer.name)):
+                    return deaf
                 pools.update(peer.beat.pools)
         return f"no online node has pool {pool!r} (pools are: {_listed(pools)})"
+
+    def _why_deaf(self, node: str) -> str | None:
+        peer = self._mesh.peers.get(node)
+        if peer is None or peer.hears(self._ledger.name, self._mesh.incarnation):
+            return None
+        return (
+            f"node {node!r} does not hear node {self._ledger.name!r}: "
+            "can it reach that one's `listen.advertise`, and both of its ports?"
+        )
 
     def _why_not_on(self, node: str, pool: str) -> str:
         if node == self._ledger.name:
@@ -124,7 +135,7 @@ class Reasons:
             beat = self._mesh.peers[node].beat
             pools = list(beat.pools) if beat is not None else []
         if pool in pools:
-            return f"node {node!r} does not answer, or is stopping"
+            return self._why_deaf(node) or f"node {node!r} does not answer, or is stopping"
         return f"node {node!r} has no pool {pool!r} (its pools are: {_listed(pools)})"
 
     # --- a node has it
@@ -137,7 +148,8 @@ class Reasons:
         if phase is Phase.ASSIGNED and self._owner.is_delayed(spec.id):
             return f"submit node {spec.submit_node!r} is to say first whether it has ended long ago"
         if phase is Phase.ASSIGNED:
-            return f"assigned to node {node!r}"
+            deaf = self._why_deaf(node) if spec.submit_node == self._ledger.name else None
+            return deaf or f"assigned to node {node!r}"
         if spec.hold:
             return "held"
         lessor = status.epoch[1]

@@ -27,6 +27,7 @@ __all__ = [
     "Spec",
     "Status",
     "StatusKey",
+    "is_active",
     "is_dead",
     "is_lost",
     "jobinfo",
@@ -209,6 +210,17 @@ def is_lost(record: Record) -> bool:
     return record.spec.lost >= record.status.key and record.status.state not in END_STATES
 
 
+def is_active(record: Record) -> bool:
+    """Whether a node has it, or may have it: until it says that it has ended what it was told to end.
+
+    A lost copy is taken for ended, although nobody saw it end: its user may move it, at his own risk.
+    """
+    status = record.status
+    if is_lost(record):
+        return False
+    return status.active or (is_dead(record) and status.node is not None and status.state not in END_STATES)
+
+
 def view_state(record: Record) -> str:
     """The state as a client sees it: a kill and a loss show at once, a new generation reads `new`."""
     spec, status = record.spec, record.status
@@ -245,8 +257,7 @@ def jobinfo(record: Record, seq: int) -> dict[str, Any]:
         "submit_node": spec.submit_node,
         "submit_ts": spec.submit_ts,
         "state": view_state(record),
-        # A lost copy is taken for ended, although nobody saw it end: its user may move it, at his own risk.
-        "active": status.active and not lost,
+        "active": is_active(record),
         "ts": max(spec.ts, status.ts),
         "seq": seq,
         "generation": spec.generation,

@@ -16,7 +16,7 @@ from .lifecycle import first_status, is_resubmitted
 from .mesh import Mesh
 from .owner import Owner
 from .placement import CONFIG_POOL
-from .record import COUNT_MAX, END_STATES, KILLED, NEW, Record, Spec, is_lost, view_state
+from .record import COUNT_MAX, END_STATES, KILLED, NEW, Record, Spec, is_active, is_lost, view_state
 from .spec import MAX_NAME_LENGTH, check
 from .submitter import Submitter
 from .wording import shown
@@ -133,8 +133,7 @@ class Requests:
             raise InvalidRequest(
                 f"node {changes['node']!r} names several nodes: that is for new jobs only, and {spec.id!r} exists"
             )
-        active = record.status.active and not is_lost(record)
-        if active:
+        if is_active(record):
             moved = [key for key in _MOVES if key in changes]
             if moved or (state == NEW and not (is_resend and not changes)):
                 raise InvalidRequest(

@@ -5,12 +5,14 @@ A leased job that has no fresh lease is parked until one comes, and does not kee
 
 from __future__ import annotations
 
+from typing import Any
+
 from .effects import Order, Renew, Start, TaskKey
 from .ledger import Ledger
 from .lifecycle import Phase, phase_of
 from .mesh import Mesh
 from .pools import Pool, Task, Tasks
-from .record import Record, Status, is_dead
+from .record import Record, Spec, Status, is_dead
 
 __all__ = ["Starter", "key_of"]
 
@@ -21,6 +23,10 @@ _TOLD_BEATS = 5
 def key_of(record: Record, run: int) -> TaskKey:
     """The name of one start of a job, in the assignment that its status tells of."""
     return TaskKey(record.spec.id, record.status.generation, record.status.epoch, run)
+
+
+def _asked(spec: Spec) -> tuple[Any, ...]:
+    return (spec.args, spec.config, spec.stdin, spec.stdout, spec.stderr, spec.runtime, spec.tags)
 
 
 class Starter:
@@ -45,6 +51,13 @@ class Starter:
             pool.ready.pop(jid, None)
         for parked in self._parked.values():
             parked.pop(jid, None)
+
+    def why_back(self, record: Record) -> str:
+        """Why a job that was handed over, and may not have started, is to come back into the line; blank: it is not."""
+        if self.pools[record.spec.pool].settings.hold:
+            return "its pool is on hold"
+        told, asked = [task.asked for task in self.tasks.of_job(record.spec.id)], _asked(record.spec)
+        return "it was changed" if any(one is not None and one != asked for one in told) else ""
 
     def start_ready(self) -> None:
         """Order as many tasks as there is room for. What can't start for want of a lease makes room for others."""
@@ -85,7 +98,7 @@ class Starter:
         key = key_of(record, status.start_count + 1)
         lessor = status.epoch[1] if status.leased and status.epoch[1] != self.ledger.name else None
         lease = self.mesh.lease(lessor) if lessor is not None else None
-        self.tasks.add(Task(key, spec.pool, lessor))
+        self.tasks.add(Task(key, spec.pool, lessor, _asked(spec)))
         pool.in_flight += 1
         limits = [limit for limit in (spec.runtime or pool.settings.runtime,) if limit]
         is_command = not isinstance(spec.args, dict)

@@ -124,6 +124,8 @@ class Submitter:
         spec, status = record.spec, record.status
         if is_lost(record) or (status.leased and self._may_hold_lease(status.epoch[1])):
             return
+        if not status.leased and status.generation < spec.generation > spec.killed_generation:
+            return  # who asked for the rerun has not seen this loss: a copy may live, and it is not his risk
         ran = phase_of(status) is Phase.RUNNING
         # Only what was assigned on a lease may go elsewhere: its copy over there has been ended by now. What an adopted
         # node had given to itself has no lease that runs out: its executor may live.
@@ -190,6 +192,8 @@ class Submitter:
             yield Candidate(self.ledger.name, own.status(self.ledger.settings.wait_in_pool), self.loadavg, is_here=True)
         for peer in self.mesh.peers.values():
             if peer.beat is None or not self.mesh.is_alive(peer.name, now):
+                continue
+            if not peer.hears(self.ledger.name, self.mesh.incarnation):
                 continue
             status = PoolStatus() if pool == CONFIG_POOL else peer.beat.pools.get(pool)
             if status is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from meeseeks.core.effects import Adopted
+from meeseeks.core.node_state import NodeState
 from meeseeks.core.record import Record, Spec, Status
 from tests.unit.core.desk import Desk
 
@@ -190,6 +192,37 @@ def test_a_node_that_was_away_tells_what_it_knows_of_old_jobs() -> None:
         desk.turn(after=1.0)
         told += [record.id for record in desk.effects.records]
     assert told == ["j"]
+
+
+def test_a_rerun_that_was_asked_for_while_its_submit_node_was_down_runs() -> None:
+    desk = Desk(expire=3600.0)
+    desk.submit(id="j", retries=1)
+    for _ in range(2):
+        desk.wait(1)
+        (start,) = desk.starts()
+        desk.end(start, 1)
+    ended = desk.record("j")
+    rerun = msgspec.structs.replace(ended.spec, generation=2, lamport=9, writer="b", ts=desk.wall + 600)
+    desk.now, desk.wall = desk.now + 9000, desk.wall + 7200
+    desk.state = NodeState(desk.state.settings, "life", desk.now, desk.wall, boot=1)
+    desk.state.restore([(1, ended)], 1)
+    desk.events(Adopted())
+    desk.meet("b")
+    desk.hear("b", [Record(rerun, ended.status)])
+    desk.wait(5)
+    assert (desk.info("j")["generation"], [start.key.generation for start in desk.starts()]) == (2, [2])
+
+
+def test_a_node_that_starts_again_forgets_in_a_moment() -> None:
+    desk = Desk(expire=3600.0)
+    desk.submit(id="j")
+    desk.end(desk.starts()[0])
+    ended = desk.record("j")
+    desk.now, desk.wall = desk.now + 9000, desk.wall + 7200
+    desk.state = NodeState(desk.state.settings, "life", desk.now, desk.wall, boot=1)
+    desk.state.restore([(1, ended)], 1)
+    desk.wait(5)
+    assert "j" not in desk.state.table
 
 
 def test_who_hears_first_now_of_something_old_tells_it_on_to_who_may_know_its_end() -> None:

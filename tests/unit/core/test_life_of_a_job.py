@@ -286,3 +286,54 @@ def test_resubmit_after_the_end_is_a_rerun_whatever_else_is_asked_for() -> None:
     desk.submit(id="j", resubmit=True, retries=5)
     desk.wait(1.0)
     assert [start.key.run for start in desk.starts()] == [2]
+
+
+def assigned_and_cut_off(**spec: object) -> Desk:
+    """A job that b may have begun: nothing of b has come since it was assigned to it."""
+    desk = Desk(pools={})
+    desk.meet("b")
+    desk.submit(id="j", **spec)
+    assert desk.info("j")["node"] == "b"
+    return desk
+
+
+def pass_without_b(desk: Desk, seconds: int) -> None:
+    for _ in range(seconds):
+        desk.hear("c")
+        desk.wait(1)
+
+
+def test_a_killed_job_is_active_until_the_node_that_may_run_it_has_said_that_it_has_ended() -> None:
+    desk = assigned_and_cut_off()
+    desk.kill("j")
+    assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", True)
+    with pytest.raises(InvalidRequest, match="active on 'b'"):
+        desk.submit(id="j", state="new")
+    status = msgspec.structs.replace(desk.record("j").status, rev=1, state="killed")
+    desk.hear("b", [Record(desk.record("j").spec, status)])
+    assert desk.info("j")["active"] is False
+    assert desk.submit(id="j", state="new")["generation"] == 2
+
+
+def test_a_killed_job_on_a_lost_node_may_be_run_again_at_the_risk_of_its_user() -> None:
+    desk = assigned_and_cut_off()
+    desk.meet("c")
+    desk.kill("j")
+    pass_without_b(desk, 90)
+    assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", False)
+    desk.submit(id="j", state="new")
+    assert (desk.info("j")["generation"], desk.info("j")["node"]) == (2, "c")
+
+
+def test_a_rerun_waits_for_the_run_that_its_user_did_not_know_of() -> None:
+    desk = assigned_and_cut_off()
+    desk.meet("c")
+    spec = desk.record("j").spec
+    rerun = msgspec.structs.replace(spec, generation=2, killed_generation=1, lamport=9, writer="c")
+    desk.hear("c", [Record(rerun, Status(epoch=(0, "a")))])  # c had not heard that it was assigned
+    pass_without_b(desk, 200)
+    assert desk.record("j").status.node == "b"
+    assert "earlier run has not ended yet on node 'b'" in desk.state.requests.query("j")["reason"]
+    desk.kill("j")  # who sees it wait for a node that is gone for good has this way out
+    pass_without_b(desk, 90)
+    assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", False)

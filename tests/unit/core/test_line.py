@@ -98,6 +98,17 @@ def test_what_was_handed_over_in_advance_comes_back_also_where_jobs_have_become_
     assert drop_what_is_recalled(desk) == ahead[1:]
 
 
+def test_what_was_handed_over_in_advance_and_is_changed_comes_back_and_starts_as_it_is_now() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)})
+    ahead = hand_over_in_advance(desk)
+    desk.submit(id=ahead[0], args=["new"], tags=["t"])
+    assert drop_what_is_recalled(desk) == ahead[:1]
+    (start,) = desk.starts()
+    assert (start.key.job, start.args, start.env["MEESEEKS_TAGS"]) == (ahead[0], ("new",), "t")
+    desk.submit(id=ahead[0], restart=True)  # of this its executor need not know
+    assert desk.kills() == []
+
+
 def test_a_hold_does_not_free_the_slot_of_a_job_that_runs() -> None:
     desk = Desk(pools={"p": PoolSettings(slots=1)}, wait_in_pool=True)
     desk.submit(id="j", node="a")

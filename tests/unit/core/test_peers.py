@@ -309,3 +309,30 @@ def test_nobody_is_judged_before_leases_of_all_earlier_settings_are_over() -> No
     while desk.info("j")["node"] == "b":
         desk.wait(1)
     assert desk.now - began >= 60.0
+
+
+def test_a_node_that_does_not_hear_this_one_gets_no_job_and_the_reason_says_so() -> None:
+    desk = Desk(pools={})
+    desk.meet("b")
+    desk.hear("b", ack=False)
+    desk.submit(id="any")
+    desk.submit(id="there", node="b")
+    for jid in ("any", "there"):
+        assert desk.info(jid)["node"] == ("b" if jid == "there" else None)
+        assert "node 'b' does not hear node 'a'" in desk.state.requests.query(jid)["reason"]
+    assert [desk.record(jid).status.node for jid in ("any", "there")] == [None, None]
+    desk.hear("b")
+    assert [desk.record(jid).status.node for jid in ("any", "there")] == ["b", "b"]
+    desk.hear("b", ack=False)
+    assert "does not hear node 'a'" in desk.state.requests.query("any")["reason"]
+
+
+def test_who_is_heard_for_the_first_time_learns_at_once_that_he_is() -> None:
+    desk = Desk()
+    desk.turn(lambda: desk.state.on_met("b", "life-b", "host", 1, 2))
+    desk.hear("b")
+    assert [beat.acks for update in desk.effects.updates if update.topic == "own" for beat in update.beats] == [
+        {"b": ("life-b", 1)}
+    ]
+    desk.hear("b")
+    assert [beat.node for update in desk.effects.updates for beat in update.beats] == ["b"]  # passed on, no more
