@@ -133,6 +133,7 @@ _CLEARED_AT_START: dict[str, Any] = {
     "stdout_size": 0,
     "stderr_size": 0,
     "output_node": None,
+    "output_epoch": None,
 }
 
 

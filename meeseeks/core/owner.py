@@ -349,6 +349,7 @@ class Owner:
             stdout_size=event.stdout_size,
             stderr_size=event.stderr_size,
             output_node=self.ledger.name if event.spooled else None,
+            output_epoch=event.key.epoch if event.spooled else None,
         )
 
     def _finish(self, record: Record, end: Event, **facts: Any) -> None:

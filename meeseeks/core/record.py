@@ -123,6 +123,8 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=F
     stderr_size: int = 0
     output_node: str | None = None
     """Where the spool files of the last run are, when its output did not fit into the status."""
+    output_epoch: Epoch | None = None
+    """By which assignment they are named: the job may have been given away again since."""
     ts: When = 0.0
 
     @property

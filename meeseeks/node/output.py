@@ -76,34 +76,42 @@ class OutputReader:
         if long:
             info["output_error"] = f"{' and '.join(long)} are more than a query brings: follow it with mks logs"
         missing = [stream for stream, size in sizes.items() if 0 < size <= _WHOLE_MAX]
-        if not missing:
+        record = self._state.table.get(jid)
+        if not missing or record is None:
             return False
-        self._fill(jid, info, missing, bytearray(), done)
+        self._fill(jid, info, run_of(record), missing, bytearray(), done)
         return True
 
     def _fill(
         self,
         jid: str,
         info: dict[str, Any],
+        run: Run | None,
         missing: list[str],
         got: bytearray,
         done: Callable[[dict[str, Any]], None],
     ) -> None:
-        """Read the first missing stream piece by piece, then the next, then be done."""
+        """Read the first missing stream piece by piece, then the next, then be done: all of that run, or nothing."""
         stream = missing[0]
+        size = info[f"{stream}_size"]
 
         def on_piece(piece: Output | Exception) -> None:
+            if isinstance(piece, Output) and piece.run != run:
+                piece = RequestFailed(f"the {stream} of job {jid!r} is gone: it was run again meanwhile")
             if isinstance(piece, Exception):
                 info["output_error"] = str(piece)
                 done(info)
                 return
             got.extend(piece.data)
-            if piece.data and len(got) < piece.size:
-                self._fill(jid, info, missing, got, done)
+            if piece.data and len(got) < size:
+                self._fill(jid, info, run, missing, got, done)
                 return
-            info[f"{stream}_data"] = base64.b64encode(got).decode("ascii")
+            if len(got) != size:
+                info["output_error"] = f"only {len(got)} of {size} bytes of the {stream} of job {jid!r} are there"
+            else:
+                info[f"{stream}_data"] = base64.b64encode(got).decode("ascii")
             if missing[1:]:
-                self._fill(jid, info, missing[1:], bytearray(), done)
+                self._fill(jid, info, run, missing[1:], bytearray(), done)
             else:
                 done(info)
 
@@ -129,7 +137,8 @@ class OutputReader:
         if run_of(record) is None:
             return b"", 0
         if self.where(record, stream) is not None:
-            key = TaskKey(record.spec.id, status.generation, status.epoch, status.start_count)
+            epoch = status.epoch if status.state == RUNNING else status.output_epoch or status.epoch
+            key = TaskKey(record.spec.id, status.generation, epoch, status.start_count)
             try:
                 return self._spool.read(key, stream, offset, limit)
             except OSError as error:  # of the disk, or for want of a file descriptor: nothing to end the node for

@@ -207,6 +207,26 @@ def test_retries_stop_at_the_first_success(client: Client, tmp_path: Path) -> No
     assert (info["state"], info["start_count"], info["fail_count"]) == ("done", 2, 1)
 
 
+def test_long_output_of_a_run_is_there_until_the_next_one_starts(client: Client) -> None:
+    jid = submit(client, "seq", "1", "5000", resubmit=True)
+    wait_until(lambda: (info := client.query(jid))["start_count"] and info["state"] == "new", 15)
+    client.kill(jid)  # between two runs: it was given away again, or is about to be
+    ended(client, jid)
+    info = client.query(jid)
+    assert base64.b64decode(info["stdout_data"]).endswith(b"4999\n5000\n")
+    assert len(base64.b64decode(info["stdout_data"])) == info["stdout_size"]
+
+
+def test_output_of_which_a_part_is_gone_is_not_handed_out_as_whole(client: Client, node: NodeProcess) -> None:
+    jid = submit(client, "seq", "1", "5000")
+    ended(client, jid)
+    (file,) = [path for path in (node.folder / "state" / "spool").rglob("*.out") if path.name.startswith(jid)]
+    os.truncate(file, 100)
+    info = client.query(jid)
+    assert info["stdout_data"] is None
+    assert info["output_error"] == f"only 100 of {info['stdout_size']} bytes of the stdout of job {jid!r} are there"
+
+
 @pytest.mark.parametrize("key", ["restart", "resubmit"])
 def test_a_job_that_runs_again_and_again_until_it_is_killed(client: Client, key: str) -> None:
     jid = submit(client, "true", **{key: True})
