@@ -20,9 +20,9 @@ BLOCKS = 8
 SEEDS_A_BLOCK = 4
 FIRST_SEED = {
     "heard-lately": 0,
-    "not-known-to-run": 1,
+    "not-known-to-run": 10,
     "leased-while-retries-are-left": 7,
-    "no-coverage": 25,
+    "no-coverage": 163,
     "no-fence": 16,
     "judge-at-once-after-waking": 1,
     "kill-merges-like-the-rest": 0,
