@@ -190,3 +190,19 @@ def test_version_and_help(mks):
     for command in ("demo", "node", "run", "sub", "ls", "get", "wait", "kill", "set", "nodes", "pools", "conf"):
         assert f"  {command} " in mks("--help").out
         assert mks(command, "--help").out.startswith(f"Usage: mks {command}")
+
+
+def test_set_of_up_to_2000_jobs_changes_all_or_none_and_of_more_it_says_which(good, mks):
+    assert mks("sub", "--id", "x", "--array", "2000", "nowhere", "--", "true").code == 0  # so none is active
+    good("sub", "--id", "live", "--hold", "p@a", "--", "true")
+    wait_until(lambda: good("get", "live", "--json").json[0]["active"])
+    ids = [f"x-{i}" for i in range(2000)]
+    answer = mks("set", *ids[:1999], "live", "pool=elsewhere")
+    assert (answer.code, answer.out) == (2, "")
+    assert mks("ls", "pool=elsewhere", "--json").json == []
+    answer = mks("set", *ids, "live", "pool=elsewhere")
+    assert answer.code == 1
+    assert answer.err.startswith("mks: job 'live' is active on 'a': kill it first")
+    assert answer.err.endswith("; of 2001 jobs 2000 are submitted or changed, and not live\n")
+    assert len(good("kill", "pool=elsewhere").lines) == 2000
+    good("kill", "live")
