@@ -93,6 +93,14 @@ def test_get_shows_output_of_any_length_from_another_node(good):
     assert shown["stdout_data"].startswith("0123456789\\n0123")
 
 
+def test_get_in_a_pipe_has_an_empty_line_between_two_jobs(good):
+    good("sub", "--id", "pair", "--array", "2", "--wait", "p", "--", "true")
+    lines = good("get", "pair-0", "pair-1").out.splitlines()
+    assert lines.count("") == 1
+    assert all(line.count("\t") == 1 for line in lines if line)
+    assert lines[lines.index("") + 1] == "id\tpair-1"
+
+
 def test_get_says_why_a_job_waits(good, mks):
     assert mks("sub", "--id", "stuck", "nosuchpool", "--", "true").code == 0
     shown = dict(good("get", "stuck").lines)
