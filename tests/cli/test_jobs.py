@@ -69,7 +69,7 @@ def test_sub_wait_tells_a_failure(mks):
     assert re.fullmatch(r"mks: job bad failed on node '[ab]': .*1\n", answer.err)
 
 
-def test_ls_is_a_line_a_job_or_an_array(good):
+def test_ls_is_a_line_a_job_or_an_array(good, mks):
     for name in ("ls1", "ls2"):
         good("sub", "--id", name, "--tag", "listed", "--wait", "p", "--", "echo", "a\tb")
     rows = good("ls", "tag=listed").lines
@@ -79,8 +79,8 @@ def test_ls_is_a_line_a_job_or_an_array(good):
     jobs = good("ls", "tag=listed", "--json").json
     assert [job["id"] for job in jobs] == ["ls1", "ls2"]
     assert set(jobs[0]) >= JOBINFO_KEYS
-    assert good("ls", "tag=nobody-has-it").out == ""
-    assert good("ls", "tag=nobody-has-it", "--json").json == []
+    assert mks("ls", "tag=nobody-has-it") == (0, "", "mks: no job matches tag=nobody-has-it\n")
+    assert mks("ls", "tag=nobody-has-it", "--json") == (0, "[]\n", "mks: no job matches tag=nobody-has-it\n")
 
 
 def test_get_shows_output_of_any_length_from_another_node(good):

@@ -120,14 +120,14 @@ def test_jobspecs_from_stdin(good, feed):
         (b"\xff", "line 3 of '-' is no UTF-8 text"),
     ],
 )
-def test_of_a_file_with_a_wrong_line_nothing_is_submitted(good, feed, line, said):
+def test_of_a_file_with_a_wrong_line_nothing_is_submitted(mks, feed, line, said):
     first = b'{"id": "bad0", "pool": "p", "args": ["true"]}\n\n'
     answer = feed(first + (line if isinstance(line, bytes) else line.encode()), "sub", "-")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(f"mks: {said}")
     assert "nothing was submitted" in answer.err
     assert answer.err.count("\n") == 1
-    assert good("ls", "id=bad*").out == ""
+    assert mks("ls", "id=bad*").out == ""
 
 
 def test_more_than_fit_into_one_request(good, feed):

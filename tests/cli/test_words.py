@@ -45,6 +45,9 @@ def test_words_are_ids_or_filters():
         (["hold=*"], "true and false"),
         (["rc=0*"], "a number and none"),
         (["retries=some"], "a number and none"),
+        (["tags=x"], "'tags' is no filter; 'tag=x' matches"),
+        (["args=true"], "'args' is no filter; .* use 'tag='"),
+        (["config=x*"], "'config' is no filter; .* use 'tag='"),
     ],
 )
 def test_other_words_are_refused(given, said):
