@@ -50,8 +50,8 @@ def logs_command(
       mks logs --stderr state=failed tag=nightly
 
     Of a job that was started again there is the output of its last run. With -f there is only one job, and a node that
-    is started again is waited for (--timeout; default 30 seconds). Exit code 1 if a job is not there, 3 if the node that
-    has the output is out of reach.
+    is started again is waited for (--timeout; default 30 seconds). Exit code 1 if a job is not there, 3 if the node
+    that has the output is out of reach.
     """  # noqa: D301 - click looks for the character itself
     streams = _streams(stdout=only_stdout, stderr=only_stderr)
     chosen = selection(words)

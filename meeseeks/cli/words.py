@@ -138,13 +138,18 @@ def name_value(text: str) -> tuple[str, str]:
 def job_change(text: str) -> tuple[str, Any]:
     """`key=value` as a jobspec has it: `hold=false`, `retries=3`, `runtime=5m`, `tags=a,b`. `key=` is its default."""
     key, value = name_value(text)
-    return key, None if value == "" else _VALUES.get(key, str)(value)
+    if value == "":
+        return key, None
+    try:
+        return key, _VALUES.get(key, str)(value)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{key}: {error}") from None
 
 
 def _flag(text: str) -> bool:
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.lower() not in words:
-        raise InvalidRequest(f"{text!r} is neither true nor false")
+        raise InvalidRequest(f"{text!r} is neither true nor false, nor yes, no, 1 or 0")
     return words[text.lower()]
 
 
@@ -163,7 +168,7 @@ def _args(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise InvalidRequest(f"args={text!r}: {error}") from None
+        raise InvalidRequest(f"{text!r} is no command line as a shell has it: {error}") from None
 
 
 def _json(text: str) -> Any:

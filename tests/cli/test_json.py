@@ -35,7 +35,7 @@ def test_a_job_has_the_documented_keys(good):
 
 
 def test_the_states_of_a_job_are_those_that_can_be_asked_for():
-    (said,) = re.findall(r"^- `state`: (.*) \(", TEXT, re.MULTILINE)
+    said = re.findall(r"^- `state`: (.*) \(", TEXT, re.MULTILINE)[0]
     assert re.findall(r"`(\w+)`", said) == list(_STATES)
 
 
