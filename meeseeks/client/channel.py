@@ -66,7 +66,7 @@ class Channel:
         credentials: Credentials | None = None,
         host: str | None = None,
     ) -> None:
-        self.link = Link(addresses, credentials, host)
+        self.link = Link(addresses, credentials, host, timeout)
         self.timeout = timeout
         self._silence = timeout / 2.0
         self._mute_since: float | None = None  # the node owes an answer, and has said nothing since
