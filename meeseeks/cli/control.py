@@ -48,7 +48,10 @@ def kill_command(call: Invocation, /, words: tuple[str, ...]) -> int:
 @json_option
 @click.pass_obj
 def set_command(call: Invocation, /, words: tuple[str, ...], where: tuple[str, ...]) -> int:
-    """Change jobs: any key of a jobspec. An empty value is the key's default. All are changed, or none.
+    """Change jobs: any key of a jobspec. An empty value is the key's default.
+
+    Up to 2,000 jobs are changed all or, if the node refuses one, not at all; of more, 2,000 at a time, and where some
+    were changed and others not, the error says which, with exit code 1.
 
     \b
       mks set fetch hold=false                 release a held job

@@ -21,7 +21,7 @@ __all__ = [
 OK: Final = 0
 """It did what was asked; for `wait` and `sub --wait`: all jobs are done."""
 FAILED: Final = 1
-"""A job failed, was killed or is not there; or the node could not carry the request out."""
+"""A job failed, was killed or is not there; or the node could not carry the request out, or of many jobs a part."""
 WRONG_USAGE: Final = 2
 """The command line, a filter, a jobspec or a configuration is wrong. Nothing was changed."""
 UNREACHABLE: Final = 3

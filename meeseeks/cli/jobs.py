@@ -36,8 +36,8 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
     chosen = selection(words)
     with call.client() as client:
         found = infos_of(client, chosen)
-        missing = bool(chosen.ids) and warn_missing(client, chosen, found)
-    if found or not missing or call.json:
+        missing = bool(words) and warn_missing(client, chosen, found)
+    if found or not words or call.json:
         call.printer().show(views.jobs(found.values()))
     return FAILED if missing else OK
 

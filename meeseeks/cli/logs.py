@@ -27,7 +27,7 @@ _DEFAULT_TIMEOUT_S = 10.0
 
 @click.command("logs")
 @click.argument("words", metavar="JID...|FILTER...", nargs=-1, required=True)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, through all its reruns.")
+@click.option("-f", "--follow", is_flag=True, help="Of one job: go on until it has ended, through all its reruns.")
 @click.option("--stdout", "only_stdout", is_flag=True, help="Only what it writes to stdout.")
 @click.option("--stderr", "only_stderr", is_flag=True, help="Only what it writes to stderr.")
 @click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of each.")
@@ -49,16 +49,18 @@ def logs_command(
       mks logs -f --tail 10 fetch
       mks logs --stderr state=failed tag=nightly
 
-    Of a job that was started again there is the output of its last run. With -f a node that is started again is waited
-    for (--timeout; default 30 seconds). Exit code 1 if a job is not there, 3 if the node that has the output is out of
-    reach.
+    Of a job that was started again there is the output of its last run. With -f there is only one job, and a node that
+    is started again is waited for (--timeout; default 30 seconds). Exit code 1 if a job is not there, 3 if the node
+    that has the output is out of reach.
     """  # noqa: D301 - click looks for the character itself
     streams = _streams(stdout=only_stdout, stderr=only_stderr)
     chosen = selection(words)
     with call.client() as client:
         found = infos_of(client, chosen)
         if follow and len(found) > 1:
-            raise InvalidRequest(f"-f follows one job, and {chosen} are {len(found)}")
+            raise InvalidRequest(
+                f"-f follows one job, and {chosen} are {len(found)}: without it, all are shown as they are"
+            )
         code = FAILED if warn_missing(client, chosen, found) else OK
         for info in found.values():
             _say_where(info, streams)

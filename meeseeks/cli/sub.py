@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from . import batch
 from .exits import OK
 from .invocation import Invocation, client_options, json_option
 from .jobspec import FROM_STDIN, JobCommand, job_options, jobspec
@@ -45,20 +46,22 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
       mks sub - < jobs.jsonl                   a jobspec a line: {"pool": "p", "args": ["true"]}
 
     The id of a job that is there changes that job. The jobs of --array and --each are called ID-0, ID-1, …: the filter
-    'ID-*' means all of them. They have --env's environment. In jobs.jsonl a wrong line is named, and nothing submitted.
+    'ID-*' means all of them. They have --env's environment. In jobs.jsonl a line that is wrong in itself is named, and
+    nothing submitted. What only the node can refuse, such as a pattern that fits none, it refuses for up to 2,000 jobs
+    that travel together; the jobs before these stay submitted, their ids are printed, and the exit code is 1.
 
     --json: an array of jobinfos.
     """  # noqa: D301 - click looks for the character itself
-    from .batch import submit_all
-
-    specs = _specs(where, command, options)
+    jobs = _jobs(where, command, options)
     with call.client() as client:
-        submitted = submit_all(client, specs)
+        submitted, error = batch.submit_all(client, jobs)
         warn_stuck(submitted)
-        warn_over({spec["id"]: submitted[spec["id"]] for spec in specs if _is_there(spec, submitted)})
+        warn_over({spec["id"]: submitted[spec["id"]] for spec in jobs.specs if _is_there(spec, submitted)})
         printer = call.printer()
-        if not (wait and call.json):
+        if error is not None or not (wait and call.json):
             _tell(printer, submitted)
+        if error is not None:
+            raise error
         if not wait:
             return OK
         from .wait import report, wait_for
@@ -72,28 +75,22 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
         return report(client, ended)
 
 
-def _specs(where: str, command: list[str], options: dict[str, Any]) -> list[dict[str, Any]]:
+def _jobs(where: str, command: list[str], options: dict[str, Any]) -> batch.Batch:
     """The jobs that a command line stands for: all that can be wrong with them is found before any is sent."""
     array, each = options.pop("array"), options.pop("each")
     if where == FROM_STDIN:
         _refuse_options()
-        from .batch import specs_of_lines
-
-        return specs_of_lines()
+        return batch.of_lines()
     if array is not None and each is not None:
         raise click.UsageError("--array and --each exclude each other")
     spec = jobspec(where, command, options)
     if spec.get("stdin") == "-":
         raise click.UsageError("--stdin - hands our stdin on, and sub does not stay for that: use 'mks run', or a file")
     if array is not None:
-        from .batch import array as array_of
-
-        return array_of(spec, array)
+        return batch.Batch(batch.array(spec, array))
     if each is not None:
-        from .batch import each as each_of
-
-        return each_of(spec, each)
-    return [spec]
+        return batch.Batch(batch.each(spec, each))
+    return batch.Batch([spec])
 
 
 def _is_there(spec: dict[str, Any], submitted: dict[str, Any]) -> bool:

@@ -102,12 +102,12 @@ def _why(info: Mapping[str, Any]) -> str:
 
 
 def job_details(infos: Iterable[Mapping[str, Any]], env_named: Sequence[str] = ()) -> Listing:
-    """Everything that is known and set, `key value`, of each job."""
+    """Everything that is known and set, `key value`, of each job, for a pipe."""
     infos = [masked(info, env_named) for info in infos]
-    rows: list[tuple[str, str]] = []
+    rows: list[tuple[str, ...]] = []
     for info in infos:
         if rows:
-            rows.append(("", ""))
+            rows.append(())
         rows += [(key, detail(key, value)) for key, value in info.items() if _is_worth_a_line(key, value)]
     return Listing(infos, (), rows, empty="no jobs")
 

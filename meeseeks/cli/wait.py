@@ -54,7 +54,7 @@ def wait_command(call: Invocation, /, words: tuple[str, ...], any_: bool, timeou
 
     In a pipe: a line for each job when it has ended, with id, state, node, exit code and time, separated by tabs.
 
-    --json: an array of jobinfos of those that have ended.
+    --json: an array of jobinfos of those that have ended, also where it gives up.
     """
     chosen = selection(words)
     if timeout is not None and math.isnan(timeout):
@@ -64,9 +64,12 @@ def wait_command(call: Invocation, /, words: tuple[str, ...], any_: bool, timeou
         found = infos_of(client, chosen)
         missing = warn_missing(client, chosen, found)
         view = no_view() if call.json or not found else wait_view()
-        ended = wait_for(client, lambda: call.client(refresh=1), found, timeout, any_=any_, view=view)
-        if call.json:
-            call.printer().show(views.jobs(ended.values()))
+        ended: dict[str, Any] = {}
+        try:
+            wait_for(client, lambda: call.client(refresh=1), found, timeout, any_=any_, view=view, ended=ended)
+        finally:
+            if call.json:
+                call.printer().show(views.jobs(ended.values()))
         code = report(client, ended)
     if missing or (not found and not _LIVE & chosen.filters.keys()):
         return FAILED
@@ -82,14 +85,15 @@ def wait_for(
     *,
     any_: bool = False,
     view: WaitView | None = None,
+    ended: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The jobinfos of those that have ended, once all have (`any_`: one has); RequestTimeout after `timeout` seconds.
 
     `infos` are the jobs as they are now. `follower` makes a client with a cache, for many jobs. A job that is known no
-    more is left out, and said so.
+    more is left out, and said so. `ended` is what they are put into, for whom an error is not the end of it.
     """
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
-    ended: dict[str, Any] = {}
+    ended = {} if ended is None else ended
     gone: set[str] = set()
     progress, why = Progress({}, 0, len(infos)), ""
     with view or no_view() as shown, _closed_after(client, timeout):

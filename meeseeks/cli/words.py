@@ -30,6 +30,12 @@ _NUMBERS = (
     ),
     *("ts", "submit_ts", "assign_ts", "claim_ts", "start_ts", "end_ts"),
 )
+_NO_FILTERS = {
+    "tags": "'tag=x' matches those that have the tag x, 'tag=x*' those that have one that begins so",
+    "args": "no filter looks at commands: give the jobs a tag, and use 'tag='",
+    "config": "no filter looks into it: give the jobs a tag, and use 'tag='",
+}
+"""Keys of jobinfo whose values are no text that could be equal to one, and what to use in their place."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -69,6 +75,8 @@ def selection(words: Sequence[str]) -> Selection:
 
 def _check_filter(key: str, value: str) -> None:
     """Refuse a value that no job can have: `state=runing` would match nothing, and `mks wait` be content with that."""
+    if key in _NO_FILTERS:
+        raise InvalidRequest(f"{key!r} is no filter; {_NO_FILTERS[key]}")
     if key == "state":
         fits = any(state == value or (value[-1] == "*" and state.startswith(value[:-1])) for state in _STATES)
         allowed = f"{', '.join(_STATES)}, or the beginning of one and '*'"
@@ -130,13 +138,18 @@ def name_value(text: str) -> tuple[str, str]:
 def job_change(text: str) -> tuple[str, Any]:
     """`key=value` as a jobspec has it: `hold=false`, `retries=3`, `runtime=5m`, `tags=a,b`. `key=` is its default."""
     key, value = name_value(text)
-    return key, None if value == "" else _VALUES.get(key, str)(value)
+    if value == "":
+        return key, None
+    try:
+        return key, _VALUES.get(key, str)(value)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{key}: {error}") from None
 
 
 def _flag(text: str) -> bool:
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.lower() not in words:
-        raise InvalidRequest(f"{text!r} is neither true nor false")
+        raise InvalidRequest(f"{text!r} is neither true nor false, nor yes, no, 1 or 0")
     return words[text.lower()]
 
 
@@ -155,7 +168,7 @@ def _args(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise InvalidRequest(f"args={text!r}: {error}") from None
+        raise InvalidRequest(f"{text!r} is no command line as a shell has it: {error}") from None
 
 
 def _json(text: str) -> Any:

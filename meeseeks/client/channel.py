@@ -17,6 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from meeseeks.errors import (
@@ -65,7 +66,7 @@ class Channel:
         credentials: Credentials | None = None,
         host: str | None = None,
     ) -> None:
-        self.link = Link(addresses, credentials, host)
+        self.link = Link(addresses, credentials, host, timeout)
         self.timeout = timeout
         self._silence = timeout / 2.0
         self._mute_since: float | None = None  # the node owes an answer, and has said nothing since
@@ -137,7 +138,8 @@ class Channel:
         try:
             frame = codec.encode(Request(id=call_id, request={kind: payload}))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidRequest(f"{kind}: this can't be sent: {error}") from error
+            # Imported when it is wanted: `mks` would wait for it at each call.
+            raise import_module("meeseeks.client.unsendable").unsendable(kind, payload, error) from error
         if len(frame) > MAX_MESSAGE_BYTES:
             raise InvalidRequest(
                 f"{kind}: the request has {len(frame)} bytes, a message at most {MAX_MESSAGE_BYTES}: send it in parts"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
+import time
 from collections.abc import Sequence
 
 from meeseeks.errors import AuthenticationFailed, MeeseeksError, NodeUnreachable
@@ -24,13 +26,14 @@ __all__ = ["Link", "LinkState"]
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 2.0
-"""Seconds that an address has to answer while there are others to try."""
+"""Seconds that an address has to answer while there are others to try; fewer where a request has no time for that."""
 _PAUSE = 0.25
 """Seconds between two rounds through all addresses."""
 _MUTE_FOR = 3.0
 """Seconds after which the end of a connection that said nothing is ZeroMQ's own patience, and no refusal."""
 _HANDSHAKE_PAUSE = 0.5
 """Seconds after a refused handshake. ZeroMQ gives such a connection up, or repeats it without any back-off."""
+_JUST_BEGUN = "it was asked only just now, and had no time to answer"
 
 
 class LinkState(enum.Enum):
@@ -47,13 +50,19 @@ class LinkState(enum.Enum):
 class Link:
     """At most one DEALER with its monitor, and a SUB once the node's PUB port is known.
 
-    With a `host` only that one of the hosts that an address stands for is used.
+    With a `host` only that one of the hosts that an address stands for is used. Within `timeout` every address has its
+    turn, and time is left for the answer of the last.
     """
 
     def __init__(
-        self, addresses: Sequence[Address], credentials: Credentials | None = None, host: str | None = None
+        self,
+        addresses: Sequence[Address],
+        credentials: Credentials | None = None,
+        host: str | None = None,
+        timeout: float = math.inf,
     ) -> None:
         self.addresses = tuple(addresses)
+        self._patience = min(_PATIENCE, timeout / (len(self.addresses) + 1))
         self._only_host = host
         self._lookup = Lookup(self.addresses[0] if host is None else Address(host, 0))
         self._credentials = credentials or Credentials()
@@ -127,12 +136,20 @@ class Link:
             told = [f"{where} does not let us in: {why}" for where, why in self._refused.items()]
             return AuthenticationFailed("; ".join(told))
         reasons = dict(self._why)
-        if self.state is not LinkState.UNRESOLVED:
+        if self._has_just_begun():
+            reasons.setdefault(self.address, _JUST_BEGUN)
+        elif self.state is not LinkState.UNRESOLVED:
             reasons[self.address] = self.state.value
         told = [f"no node answers at {where}: {why}" for where, why in reasons.items() if where != self.address]
         now = reasons.get(self.address, self.state.value)
         told.append(f"{self.describe()} is gone: {now}" if self.name else f"no node answers at {self.address}: {now}")
         return NodeUnreachable("; ".join(told))
+
+    def _has_just_begun(self) -> bool:
+        """Whether its turn is still too short to say anything of this address, one of several."""
+        if len(self.addresses) == 1 or self.state not in (LinkState.CONNECTING, LinkState.ACCEPTED):
+            return False
+        return self._retry_at is not None or time.monotonic() < self._since + self._patience / 2.0
 
     # --- what the I/O thread calls
 
@@ -143,13 +160,13 @@ class Link:
         elif self._retry_at is None and not self.ready:
             if not self.has_others:
                 self._follow_name(now)
-            elif now >= self._since + _PATIENCE:
+            elif now >= self._since + self._patience:
                 self.move_on(now)
         if self._retry_at is not None:
             return self._retry_at
         if self.ready:
             return now + 3600.0
-        return self._since + _PATIENCE if self.has_others else self._lookup.due(now)
+        return self._since + self._patience if self.has_others else self._lookup.due(now)
 
     def read_monitor(self, now: float) -> None:
         """Take in what happened to the connection."""
@@ -277,7 +294,7 @@ class Link:
             self.state, self.refusals = LinkState.REFUSED, 0
             self._refused.pop(self.address, None)
             # A node that was there a moment ago may be restarting: it has its time before the next one is tried.
-            if self.has_others and (not self.name or now >= self._since + _PATIENCE):
+            if self.has_others and (not self.name or now >= self._since + self._patience):
                 self.move_on(now)
 
     def _on_refused(self, word: str, now: float) -> None:
@@ -311,7 +328,7 @@ class Link:
         self.state, self.refusals = LinkState.REFUSED, 0
         self._refused.pop(self.address, None)
         self.close()
-        if self.has_others and (not self.name or now >= self._since + _PATIENCE):
+        if self.has_others and (not self.name or now >= self._since + self._patience):
             self.move_on(now)
         else:
             self._retry_at = now + _PAUSE

@@ -8,26 +8,40 @@ somebody in the mesh knows the job, since then it is a change, which may go anyw
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from meeseeks.errors import InvalidRequest, MeeseeksError, NodeUnreachable, RequestFailed, RequestTimeout
+from meeseeks.wire.messages import SUBMITS_MAX
 
 from .call import Call, Repeat
 from .channel import Channel
 from .settings import Place
 from .unanswered import Unanswered
 
-__all__ = ["Submits"]
+__all__ = ["Submits", "spans"]
 
 Info = dict[str, Any]
 Ready = tuple[dict[str, Any], Repeat]
 """A jobspec that has an id, and what may be done if no answer comes."""
 
-_MANY = 1000
-"""Jobspecs in one request of `submit_many`."""
-_WINDOW = 4
+_MOST_BYTES = 32 * 1024 * 1024
+"""Of the jobspecs in one request: half of what a message may have."""
+_WINDOW = 2
 """Requests of `submit_many` that are on their way at once, so that neither side waits for the other."""
+
+
+def spans(specs: Sequence[Mapping[str, Any]], most_bytes: int = _MOST_BYTES) -> list[slice]:
+    """Which of them travel together, as many as one request takes. InvalidRequest if one of them can't be sent."""
+    found: list[slice] = []
+    first = size = 0
+    for at, spec in enumerate(specs):
+        bytes_ = len(Channel.encode("submit", spec))
+        if at > first and (at - first == SUBMITS_MAX or size + bytes_ > most_bytes):
+            found.append(slice(first, at))
+            first, size = at, 0
+        size += bytes_
+    return [*found, slice(first, len(specs))] if specs else []
 
 
 class Submits:
@@ -54,27 +68,30 @@ class Submits:
             side.close()
 
     def many(self, ready: Sequence[Ready]) -> dict[str, Info]:
-        """The same for several. All answers are waited for, then the first failure is raised, if there is one."""
+        """The same for several. All answers are waited for, then the first failure is raised, if there is one.
+
+        Each request is carried out as a whole or not at all. Where some were and others not, the error says so, and a
+        refusal is no InvalidRequest then but RequestFailed: something was changed.
+        """
         self._channel.check_open()
         infos: dict[str, Info] = {}
         doubtful = [one for one in ready if self.unanswered.place(one[0]["id"]) is not None]
         for one in doubtful:
             infos.update(self.one(one))
         rest = [one for one in ready if one not in doubtful] if doubtful else ready
+        unsent = deque(rest[span] for span in spans([spec for spec, _ in rest]))
         under_way: deque[tuple[Call, list[dict[str, Any]]]] = deque()
-        failures: list[MeeseeksError] = []
+        failures: list[tuple[MeeseeksError, list[dict[str, Any]]]] = []
 
         def take_one() -> None:
             call, specs = under_way.popleft()
             try:
                 infos.update(self._answer(self._channel, call, specs))
             except MeeseeksError as error:
-                failures.append(error)
+                failures.append((error, specs))
 
-        for first in range(0, len(rest), _MANY):
-            if failures:
-                break
-            part = rest[first : first + _MANY]
+        while unsent and not failures:
+            part = unsent.popleft()
             repeats = {how for _, how in part}
             repeat = next(how for how in (Repeat.NEVER, Repeat.SAME_NODE, Repeat.ANYWHERE) if how in repeats)
             specs = [spec for spec, _ in part]
@@ -84,7 +101,10 @@ class Submits:
         while under_way:
             take_one()
         if failures:
-            raise failures[0]
+            left = [specs for _, specs in failures]
+            if unsent:
+                left.append([spec for part in unsent for spec, _ in part])
+            raise _told([error for error, _ in failures], left, len(ready))
         return infos
 
     def _place_of(self, jid: str) -> Place | None:
@@ -113,3 +133,22 @@ class Submits:
             ) from error
         self.unanswered.heard_of(jids)
         return infos
+
+
+def _told(errors: list[MeeseeksError], left: list[list[dict[str, Any]]], total: int) -> MeeseeksError:
+    """The error for `total` jobspecs, of which those that are `left` were not carried out, or nobody knows."""
+    # A refusal says that nothing was changed: where something else went wrong as well, that is not known.
+    error = next((error for error in errors if not isinstance(error, InvalidRequest)), errors[0])
+    done = total - sum(map(len, left))
+    if not done:
+        return error
+    rest = ", ".join(_named([spec["id"] for spec in specs]) for specs in left)
+    known = "not" if isinstance(error, (InvalidRequest, RequestFailed)) else "not, as far as is known"
+    kind = RequestFailed if isinstance(error, InvalidRequest) else type(error)
+    told = kind(f"{error}; of {total} jobs {done} are submitted or changed, and {known} {rest}")
+    told.__cause__ = error
+    return told
+
+
+def _named(jids: list[str]) -> str:
+    return jids[0] if len(jids) == 1 else f"{jids[0]} to {jids[-1]}"

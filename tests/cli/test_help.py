@@ -34,6 +34,12 @@ def test_a_topic_is_a_page_that_names_only_what_is_there(topic):
         assert other in topics()
 
 
+@pytest.mark.parametrize("topic", ["jobs", "json"])
+def test_it_is_said_what_counts_from_the_next_start_only(topic):
+    (said,) = re.findall(r"[^.;]*next start", call(None, "help", topic).out)
+    assert set(re.findall(r"`(\w+)`", said)) == {"runtime", "args", "config", "stdin", "stdout", "stderr"}
+
+
 def test_a_topic_in_a_terminal_is_no_markup():
     with Terminal([*COMMAND, "help", "exit"], env=environment()) as terminal:
         assert terminal.wait_end() == 0

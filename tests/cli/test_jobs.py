@@ -69,7 +69,7 @@ def test_sub_wait_tells_a_failure(mks):
     assert re.fullmatch(r"mks: job bad failed on node '[ab]': .*1\n", answer.err)
 
 
-def test_ls_is_a_line_a_job_or_an_array(good):
+def test_ls_is_a_line_a_job_or_an_array(good, mks):
     for name in ("ls1", "ls2"):
         good("sub", "--id", name, "--tag", "listed", "--wait", "p", "--", "echo", "a\tb")
     rows = good("ls", "tag=listed").lines
@@ -79,8 +79,8 @@ def test_ls_is_a_line_a_job_or_an_array(good):
     jobs = good("ls", "tag=listed", "--json").json
     assert [job["id"] for job in jobs] == ["ls1", "ls2"]
     assert set(jobs[0]) >= JOBINFO_KEYS
-    assert good("ls", "tag=nobody-has-it").out == ""
-    assert good("ls", "tag=nobody-has-it", "--json").json == []
+    assert mks("ls", "tag=nobody-has-it") == (0, "", "mks: no job matches tag=nobody-has-it\n")
+    assert mks("ls", "tag=nobody-has-it", "--json") == (0, "[]\n", "mks: no job matches tag=nobody-has-it\n")
 
 
 def test_get_shows_output_of_any_length_from_another_node(good):
@@ -91,6 +91,14 @@ def test_get_shows_output_of_any_length_from_another_node(good):
     assert shown["id"] == "long"
     assert shown["rc"] == "0"
     assert shown["stdout_data"].startswith("0123456789\\n0123")
+
+
+def test_get_in_a_pipe_has_an_empty_line_between_two_jobs(good):
+    good("sub", "--id", "pair", "--array", "2", "--wait", "p", "--", "true")
+    lines = good("get", "pair-0", "pair-1").out.splitlines()
+    assert lines.count("") == 1
+    assert all(line.count("\t") == 1 for line in lines if line)
+    assert lines[lines.index("") + 1] == "id\tpair-1"
 
 
 def test_get_says_why_a_job_waits(good, mks):
@@ -190,3 +198,19 @@ def test_version_and_help(mks):
     for command in ("demo", "node", "run", "sub", "ls", "get", "wait", "kill", "set", "nodes", "pools", "conf"):
         assert f"  {command} " in mks("--help").out
         assert mks(command, "--help").out.startswith(f"Usage: mks {command}")
+
+
+def test_set_of_up_to_2000_jobs_changes_all_or_none_and_of_more_it_says_which(good, mks):
+    assert mks("sub", "--id", "x", "--array", "2000", "nowhere", "--", "true").code == 0  # so none is active
+    good("sub", "--id", "live", "--hold", "p@a", "--", "true")
+    wait_until(lambda: good("get", "live", "--json").json[0]["active"])
+    ids = [f"x-{i}" for i in range(2000)]
+    answer = mks("set", *ids[:1999], "live", "pool=elsewhere")
+    assert (answer.code, answer.out) == (2, "")
+    assert mks("ls", "pool=elsewhere", "--json").json == []
+    answer = mks("set", *ids, "live", "pool=elsewhere")
+    assert answer.code == 1
+    assert answer.err.startswith("mks: job 'live' is active on 'a': kill it first")
+    assert answer.err.endswith("; of 2001 jobs 2000 are submitted or changed, and not live\n")
+    assert len(good("kill", "pool=elsewhere").lines) == 2000
+    good("kill", "live")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import meeseeks.cli
+from meeseeks.cli.words import _STATES
 
 TEXT = (Path(meeseeks.cli.__file__).parent / "topics" / "json.md").read_text()
 
@@ -31,6 +32,11 @@ def test_a_job_has_the_documented_keys(good):
     ):
         (job,) = good(*args[:1], "--json", *args[1:]).json
         assert set(job) == JOBS - (set() if job["state"] == "new" else {"reason"}), args
+
+
+def test_the_states_of_a_job_are_those_that_can_be_asked_for():
+    said = re.findall(r"^- `state`: (.*) \(", TEXT, re.MULTILINE)[0]
+    assert re.findall(r"`(\w+)`", said) == list(_STATES)
 
 
 def test_what_is_not_there_is_an_empty_array(mks):

@@ -109,6 +109,7 @@ def test_several_jobs_and_filters(good, mks):
     answer = mks("logs", "-f", "tag=logged")
     assert (answer.code, answer.out) == (2, "")
     assert "-f follows one job" in answer.err
+    assert "Of one job: go on until" in mks("logs", "--help").out
 
 
 def test_output_in_a_file_is_not_looked_for(mks, good, tmp_path):

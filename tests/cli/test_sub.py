@@ -120,14 +120,14 @@ def test_jobspecs_from_stdin(good, feed):
         (b"\xff", "line 3 of '-' is no UTF-8 text"),
     ],
 )
-def test_of_a_file_with_a_wrong_line_nothing_is_submitted(good, feed, line, said):
+def test_of_a_file_with_a_wrong_line_nothing_is_submitted(mks, feed, line, said):
     first = b'{"id": "bad0", "pool": "p", "args": ["true"]}\n\n'
     answer = feed(first + (line if isinstance(line, bytes) else line.encode()), "sub", "-")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(f"mks: {said}")
     assert "nothing was submitted" in answer.err
     assert answer.err.count("\n") == 1
-    assert good("ls", "id=bad*").out == ""
+    assert mks("ls", "id=bad*").out == ""
 
 
 def test_more_than_fit_into_one_request(good, feed):
@@ -136,6 +136,57 @@ def test_more_than_fit_into_one_request(good, feed):
     assert answer.err == ""
     assert answer.out.split() == [spec["id"] for spec in specs]
     assert len(good("kill", "tag=many").lines) == 4500
+
+
+def lines(count, *more, **keys):
+    good_ones = [{"id": f"{keys['tag']}-{i}", "pool": "p", "args": ["true"], "hold": True} for i in range(count)]
+    return "\n".join(json.dumps({**spec, "tags": [keys["tag"]]}) for spec in [*good_ones, *more])
+
+
+def test_a_new_job_that_lacks_something_is_named_before_any_is_sent(mks, feed):
+    """Whether a line with an id is of a new job, the node knows: it is asked first."""
+    answer = feed(lines(1001, {"id": "lacks", "args": ["true"]}, tag="before"), "sub", "-")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("mks: line 1002: a new job needs 'pool' and 'args', and no job has the id 'lacks'")
+    assert mks("ls", "tag=before", "--json").json == []
+
+
+def test_a_line_may_be_a_change_of_a_job_or_of_a_group(good, feed):
+    good("sub", "--id", "there", "--hold", "p", "--", "true")
+    good("sub", "--id", "group", "--hold", "p@*", "--", "true")
+    answer = feed('{"id": "there", "retries": 1}\n{"id": "group", "retries": 1}', "sub", "--json", "-")
+    assert {(job["id"], job["retries"]) for job in answer.json} == {("there", 1), ("group@a", 1), ("group@b", 1)}
+    good("kill", "there", "group@a", "group@b")
+
+
+NOWHERE = {"id": "nowhere", "pool": "p", "args": ["true"], "node": "zz*"}
+
+
+def test_what_the_node_refuses_together_is_submitted_not_at_all(mks, feed):
+    answer = feed(lines(1500, NOWHERE, tag="together"), "sub", "-")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("mks: node 'zz*' matches no online node")
+    assert answer.err.endswith("; this is of one of the lines 1 to 1501; nothing was submitted\n")
+    assert mks("ls", "tag=together", "--json").json == []
+
+
+def test_what_the_node_refuses_later_is_told_with_what_is_submitted(good, feed):
+    answer = feed(lines(2000, NOWHERE, tag="later"), "sub", "--wait", "-")
+    assert answer.code == 1
+    assert answer.out.split() == [f"later-{i}" for i in range(2000)]
+    assert answer.err.startswith("mks: node 'zz*' matches no online node")
+    assert answer.err.endswith(
+        "; 2000 of 2001 jobs are submitted, later-0 to later-1999; from line 2001 on nothing is\n"
+    )
+    assert len(good("kill", "tag=later").lines) == 2000
+
+
+def test_of_each_line_of_a_file_a_wrong_one_is_named_first(mks, feed):
+    items = b"x\n" * 2000 + b"\0\n"
+    answer = feed(items, "sub", "--id", "nul", "--each", "-", "--hold", "p", "--", "true")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("mks: line 2001: config.env.MEESEEKS_ARRAY_ITEM must be a string without NUL")
+    assert mks("ls", "id=nul-*", "--json").json == []
 
 
 def test_a_job_that_is_only_submitted_gets_no_stdin_from_here(mks, good):

@@ -66,6 +66,18 @@ def test_any_returns_at_the_first_end(good, mks):
     good("kill", "slow-one")
 
 
+@pytest.mark.parametrize("count", [1, 120])
+def test_json_has_those_that_have_ended_when_the_time_is_over(good, mks, count):
+    good("sub", "--id", f"ends-{count}", "--wait", "p", "--", "true")
+    good("sub", "--id", f"stays-{count}", "--array", str(count), "--hold", "p", "--", "true")
+    ids = [f"stays-{count}-{i}" for i in range(count)]
+    answer = mks("wait", "--json", "--timeout", "0.3", f"ends-{count}", *ids)
+    assert answer.code == 3
+    assert [job["id"] for job in answer.json] == [f"ends-{count}"]
+    assert answer.err.startswith(f"mks: 1 of {count + 1} jobs have ended after 0.3 s")
+    good("kill", *ids)
+
+
 def test_many_jobs_are_followed_by_push(good, nodes, mks):
     """More than are asked for together; each ends, and is told once."""
     good("sub", "--id", "crowd", "--array", "300", "--hold", "p", "--", "sh", "-c", "test $MEESEEKS_ARRAY_INDEX != 42")

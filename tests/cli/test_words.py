@@ -45,6 +45,9 @@ def test_words_are_ids_or_filters():
         (["hold=*"], "true and false"),
         (["rc=0*"], "a number and none"),
         (["retries=some"], "a number and none"),
+        (["tags=x"], "'tags' is no filter; 'tag=x' matches"),
+        (["args=true"], "'args' is no filter; .* use 'tag='"),
+        (["config=x*"], "'config' is no filter; .* use 'tag='"),
     ],
 )
 def test_other_words_are_refused(given, said):
@@ -92,9 +95,20 @@ def test_a_change_has_the_type_of_its_key(text, wanted):
     assert words.job_change(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["hold=maybe", "retries=many", "runtime=x", "args='", "config={", "=1", "hold"])
-def test_a_change_that_can_not_be_is_refused(text):
-    with pytest.raises(InvalidRequest):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hold=maybe", "hold: 'maybe' is neither true nor false"),
+        ("retries=many", "retries: 'many' is no whole number"),
+        ("runtime=x", "runtime: 'x' is no time: give seconds, or"),
+        ("args='", "args: .* is no command line as a shell has it"),
+        ("config={bad", "config: '{bad' is no JSON"),
+        ("=1", "NAME=VALUE"),
+        ("hold", "NAME=VALUE"),
+    ],
+)
+def test_a_change_that_can_not_be_is_refused_with_its_key(text, said):
+    with pytest.raises(InvalidRequest, match=f"^{said}" if said[0].islower() else said):
         words.job_change(text)
 
 
