@@ -26,7 +26,7 @@ FIRST_SEED = {
     "no-fence": 16,
     "judge-at-once-after-waking": 1,
     "kill-merges-like-the-rest": 0,
-    "rerun-before-the-end": 362,
+    "rerun-before-the-end": 196,
     "what-expired-is-new": 66,
     "a-kill-expires": 1055,
 }
