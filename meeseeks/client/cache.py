@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from meeseeks.core.record import END_STATES, KILLED, NEW, Record, jobinfo, merge, view_state
+from meeseeks.core.record import END_STATES, KILLED, NEW, Record, is_lost, jobinfo, merge, view_state
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
@@ -177,12 +177,12 @@ class Cache:
             return jobinfo(record, self._seqs.get(jid, 0))
 
     def kill(self, jids: Iterable[str]) -> list[str]:
-        """Queue the kill of each of these jobs that is there and has not ended; returns those that are there."""
+        """Queue the kill of each of these that is there and may run, if only where it was lost; returns those there."""
         with self.lock:
             found = [jid for jid in dict.fromkeys(jids) if jid in self._table]
             for jid in found:
                 record = self._table.get(jid)
-                if record is not None and not is_final(record):
+                if record is not None and (is_lost(record) or not is_final(record)):
                     self._queue(Write("kill", jid, None, {}, fresh=False))
             return found
 

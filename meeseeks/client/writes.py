@@ -176,7 +176,7 @@ def overlaid(truth: Record, writes: Iterable[Write]) -> Record:
             continue
         changes = {key: value for key, value in write.changes.items() if key not in ("id", "state")}
         state = KILLED if write.kind == "kill" else write.changes.get("state")
-        if state == KILLED and view_state(truth) not in END_STATES:
+        if state == KILLED and (is_lost(truth) or view_state(truth) not in END_STATES):
             changes["killed_generation"] = spec.generation
         elif state == NEW and write.generation == spec.generation:
             changes["generation"] = spec.generation + 1

@@ -1,0 +1,45 @@
+"""The cache by itself: writes whose job the node gave up, does not know yet, or had known all along."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from meeseeks.client.cache import Cache
+from meeseeks.client.settings import Address, Place
+from meeseeks.core.record import Record, Spec, Status
+
+A, B = Place(Address("a", 1), "10.0.0.1"), Place(Address("b", 1), "10.0.0.2")
+RAW = msgspec.Raw(msgspec.msgpack.encode({}))
+
+
+@pytest.fixture
+def cache() -> Cache:
+    return Cache(expire=60)
+
+
+def record(*, status: dict | None = None, **spec) -> Record:
+    fields = {"pool": "p", "args": ("true",), "submit_node": "a", "writer": "a", "lamport": 1, **spec}
+    return Record(Spec(id="j", **fields), Status(**{"epoch": (1, "a"), "node": "a", **(status or {})}))
+
+
+def submit(cache: Cache, **changes) -> None:
+    fields = {"pool": "p", "args": ("true",)} if "j" not in cache else {}
+    cache.submit("j", RAW, {"id": "j", **fields, **changes}, "a")
+
+
+def deliver(cache: Cache, at: Place = A) -> list:
+    return cache.next_batch(at, 100, 1000)
+
+
+def test_a_job_that_was_given_up_as_lost_can_be_killed(cache):
+    running = {"state": "running", "active": True, "rev": 3}
+    cache.apply([record(status=running, lost=(1, (1, "a"), 3))], 1)
+    cache.stand_at(1)
+    assert (cache.info("j")["state"], cache.info("j")["active"]) == ("failed", False)
+    assert cache.kill(["j"]) == ["j"]
+    assert (cache.info("j")["state"], cache.info("j")["active"]) == ("killed", False)
+    assert [write.kind for write in deliver(cache)] == ["kill"]
+    # Its node is back before the kill has come to it.
+    cache.apply([record(status={**running, "rev": 4}, lost=(1, (1, "a"), 3))], 2)
+    assert (cache.info("j")["state"], cache.info("j")["active"]) == ("killed", True)
