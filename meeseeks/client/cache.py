@@ -219,12 +219,11 @@ class Cache:
         """The node has carried these out; what it changed is, or will be, in the stream up to each job's seq."""
         with self.changed:
             for write in batch:
-                info = infos.get(write.jid)
+                info, known = infos.get(write.jid), self._truth.get(write.jid) or self._table.get(write.jid)
                 write.seq = info["seq"] if isinstance(info, dict) else 0
-                shown = self._table.get(write.jid)
-                if write.fresh and info and write.seq <= self._applied and shown and not shown.status.epoch[1]:
+                if write.fresh and info and write.seq <= self._applied and known and not known.status.epoch[1]:
                     # It was there, had left this cache, and was not changed: no broadcast will tell how it is.
-                    self._put(answered(info))
+                    self._learn(write.jid, answered(info))
             self._settle(batch)
 
     def retry(self, batch: list[Write], sent_to: Place | None) -> None:
@@ -245,13 +244,7 @@ class Cache:
             _log.error("%s of job %s was refused: %s", write.kind, write.jid, error)
             record = self._table.get(write.jid)
             if write.fresh and record is not None:
-                truth = self._truth.get(write.jid)
-                failed = refused(truth or record, str(error), time.time())
-                if truth is not None:
-                    self._truth[write.jid] = failed
-                else:
-                    self._put(failed)
-                self._tell(write.jid)
+                self._learn(write.jid, refused(self._truth.get(write.jid, record), str(error), time.time()))
             self._forget_write(write)
             self.changed.notify_all()
 
@@ -380,6 +373,15 @@ class Cache:
         writes = self._outbox.of(jid)
         self._put(overlaid(self._truth[jid], writes) if writes else self._truth.pop(jid))
         self._tell(jid)
+
+    def _learn(self, jid: str, record: Record) -> None:
+        """Have this as what the node says of a job, whatever was taken for that."""
+        if jid in self._truth:
+            self._truth[jid] = record
+            self._show(jid)
+        else:
+            self._put(record)
+            self._tell(jid)
 
     def _put(self, record: Record) -> None:
         """Show just this record, even if what is shown now would win a merge."""

@@ -7,7 +7,7 @@ import pytest
 
 from meeseeks.client.cache import Cache
 from meeseeks.client.settings import Address, Place
-from meeseeks.core.record import Record, Spec, Status
+from meeseeks.core.record import Record, Spec, Status, jobinfo
 
 A, B = Place(Address("a", 1), "10.0.0.1"), Place(Address("b", 1), "10.0.0.2")
 RAW = msgspec.Raw(msgspec.msgpack.encode({}))
@@ -43,3 +43,19 @@ def test_a_job_that_was_given_up_as_lost_can_be_killed(cache):
     # Its node is back before the kill has come to it.
     cache.apply([record(status={**running, "rev": 4}, lost=(1, (1, "a"), 3))], 2)
     assert (cache.info("j")["state"], cache.info("j")["active"]) == ("killed", True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_ended_job_that_had_left_the_cache_and_is_submitted_again_reads_as_it_ended(cache, killed):
+    told = []
+    cache.stand_at(5)
+    submit(cache)
+    cache.watch("j", told.append)
+    if killed:
+        cache.kill(["j"])
+    answer = {"j": jobinfo(record(status={"state": "done", "rev": 2, "rc": 0}), 3)}
+    while batch := deliver(cache):
+        cache.acknowledge(batch, answer)
+    assert cache.unsettled() == []
+    assert (cache.info("j")["state"], cache.info("j")["rc"]) == ("done", 0)
+    assert told == ["j"]
