@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 
 Info = dict[str, Any]
 _EXPIRE_BATCH = 1000
-_STRAYS = 1000
 _OUTPUTS_KEPT = 1000
 
 
@@ -216,14 +215,22 @@ class Cache:
         return record.spec.generation > write.generation
 
     def acknowledge(self, batch: list[Write], infos: dict[str, Any]) -> None:
-        """The node has carried these out; what it changed is, or will be, in the stream up to each job's seq."""
+        """The node has carried these out; what it changed is, or will be, in the stream up to each job's seq.
+
+        Of a job without an info our node has not heard yet: what was written to it later waits, a kill above all.
+        """
         with self.changed:
             for write in batch:
                 info, known = infos.get(write.jid), self._truth.get(write.jid) or self._table.get(write.jid)
+                is_provisional = known is not None and not known.status.epoch[1]
                 write.seq = info["seq"] if isinstance(info, dict) else 0
-                if write.fresh and info and write.seq <= self._applied and known and not known.status.epoch[1]:
+                if info and write.fresh and write.seq <= self._applied and is_provisional:
                     # It was there, had left this cache, and was not changed: no broadcast will tell how it is.
                     self._learn(write.jid, answered(info))
+                elif not info and known and (is_provisional or not write.fresh):
+                    self._vanished.setdefault(write.jid, time.monotonic())
+                    if not write.fresh:
+                        write.seq, write.asked = None, False
             self._settle(batch)
 
     def retry(self, batch: list[Write], sent_to: Place | None) -> None:
@@ -262,18 +269,8 @@ class Cache:
 
     def strays(self, here: Place, apart_from: set[Place]) -> dict[Place, list[Write]]:
         """New jobs that nodes other than `here` may have, to be asked for there; not of the nodes in `apart_from`."""
-        found: dict[Place, list[Write]] = {}
         with self.lock:
-            for write in self._outbox:
-                at = write.sent_to
-                if not write.fresh or write.seq is not None or write.asked or at is None or at == here:
-                    continue
-                if at not in apart_from and len(found.setdefault(at, [])) < _STRAYS:
-                    found[at].append(write)
-            for batch in found.values():
-                for write in batch:
-                    write.asked = True
-        return {at: batch for at, batch in found.items() if batch}
+            return self._outbox.strays(here, apart_from)
 
     def _is_unknown(self, jid: str) -> bool:
         """Whether nobody can say how a job is: a node that is not reached may have made it, or has it for itself."""

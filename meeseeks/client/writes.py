@@ -20,6 +20,9 @@ __all__ = ["UNKNOWN", "Outbox", "Write", "answered", "check_change", "is_final",
 UNKNOWN = "unknown"
 """The state of a job that nobody who can be asked knows of, and that a node which can't be asked may have."""
 
+_STRAYS = 1000
+"""Writes about which another node is asked at once."""
+
 _serials = itertools.count(1)
 
 
@@ -111,6 +114,18 @@ class Outbox:
         others.remove(write)
         if not others:
             del self._of_job[write.jid]
+
+    def strays(self, here: Place, apart_from: set[Place]) -> dict[Place, list[Write]]:
+        """New jobs that nodes other than `here` may have, up to a limit each; not of the nodes in `apart_from`."""
+        found: dict[Place, list[Write]] = {}
+        for write in self._writes.values():
+            at = write.sent_to
+            if not write.fresh or write.seq is not None or write.asked or at is None or at == here:
+                continue
+            if at not in apart_from and len(found.get(at, ())) < _STRAYS:
+                found.setdefault(at, []).append(write)
+                write.asked = True
+        return found
 
     def next_batch(self, at: Place, limit: int, limit_bytes: int, must_wait: Callable[[Write], bool]) -> list[Write]:
         """The next writes that go into one request to the node at this place: of one kind, each job once."""

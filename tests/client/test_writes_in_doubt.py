@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
 from meeseeks.client.cache import Cache
 from meeseeks.client.settings import Address, Place
+from meeseeks.client.watchers import UNKNOWN_FOR
 from meeseeks.core.record import Record, Spec, Status, jobinfo
 
 A, B = Place(Address("a", 1), "10.0.0.1"), Place(Address("b", 1), "10.0.0.2")
@@ -59,3 +62,44 @@ def test_an_ended_job_that_had_left_the_cache_and_is_submitted_again_reads_as_it
     assert cache.unsettled() == []
     assert (cache.info("j")["state"], cache.info("j")["rc"]) == ("done", 0)
     assert told == ["j"]
+
+
+def test_a_kill_waits_until_our_node_knows_the_job_that_another_one_took(cache):
+    submit(cache)
+    cache.retry(deliver(cache, A), A)
+    cache.kill(["j"])
+    assert deliver(cache, B) == []
+    (doubtful,) = cache.strays(B, set())[A]
+    cache.acknowledge([doubtful], {})
+    assert deliver(cache, B) == []
+    assert cache.unsettled() == ["j"]
+    cache.apply([record()], 1)
+    assert [write.kind for write in deliver(cache, B)] == ["kill"]
+
+
+def test_a_kill_of_a_job_that_the_node_does_not_know_yet_is_not_done(cache):
+    cache.apply([record(status={"state": "running", "active": True})], 1)
+    cache.stand_at(1)
+    cache.kill(["j"])
+    cache.acknowledge(deliver(cache), {})
+    assert cache.unsettled() == ["j"]
+    assert deliver(cache) == []
+    cache.apply([record(status={"state": "running", "active": True})], 2)
+    (again,) = deliver(cache)
+    cache.acknowledge([again], {"j": {"seq": 2}})
+    cache.stand_at(2)
+    assert cache.unsettled() == []
+
+
+def test_a_kill_of_a_job_that_nobody_knows_is_done_once_the_job_is_given_up(cache):
+    cache.nodes = {"a": {"online": True}}
+    submit(cache)
+    cache.acknowledge(deliver(cache), {"j": {"seq": 9}})
+    cache.kill(["j"])
+    cache.acknowledge(deliver(cache), {})
+    cache.find_missing(time.monotonic())
+    assert "j" in cache
+    cache.find_missing(time.monotonic() + UNKNOWN_FOR)
+    assert "j" not in cache
+    cache.acknowledge(deliver(cache), {})
+    assert cache.unsettled() == []
