@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from meeseeks.errors import MeeseeksError
 
 from .settings import Place
 from .watchers import UNKNOWN_FOR, Watcher, Watchers
-from .writes import UNKNOWN, Outbox, Write, answered, check_change, is_final, overlaid, provisional, refused
+from .writes import UNKNOWN, Errand, Outbox, Write, answered, check_change, is_final, overlaid, provisional, refused
 
 __all__ = ["Cache", "Info", "is_final"]
 
@@ -267,8 +267,8 @@ class Cache:
         if write.jid in self._truth:
             self._show(write.jid)
 
-    def strays(self, here: Place, apart_from: set[Place]) -> dict[Place, list[Write]]:
-        """New jobs that nodes other than `here` may have, to be asked for there; not of the nodes in `apart_from`."""
+    def strays(self, here: Place, apart_from: Container[Errand]) -> dict[Errand, list[Write]]:
+        """What nodes other than `here` may have and have not answered, to be asked for there."""
         with self.lock:
             return self._outbox.strays(here, apart_from)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,13 +15,27 @@ from meeseeks.errors import InvalidRequest
 
 from .settings import Place
 
-__all__ = ["UNKNOWN", "Outbox", "Write", "answered", "check_change", "is_final", "overlaid", "provisional", "refused"]
+__all__ = [
+    "UNKNOWN",
+    "Errand",
+    "Outbox",
+    "Write",
+    "answered",
+    "check_change",
+    "is_final",
+    "overlaid",
+    "provisional",
+    "refused",
+]
 
 UNKNOWN = "unknown"
 """The state of a job that nobody who can be asked knows of, and that a node which can't be asked may have."""
 
 _STRAYS = 1000
 """Writes about which another node is asked at once."""
+
+Errand = tuple[Place, bool]
+"""A question to a node that the Client has left: whether it has its new jobs, or (True) its reruns."""
 
 _serials = itertools.count(1)
 
@@ -115,15 +129,16 @@ class Outbox:
         if not others:
             del self._of_job[write.jid]
 
-    def strays(self, here: Place, apart_from: set[Place]) -> dict[Place, list[Write]]:
-        """New jobs that nodes other than `here` may have, up to a limit each; not of the nodes in `apart_from`."""
-        found: dict[Place, list[Write]] = {}
+    def strays(self, here: Place, apart_from: Container[Errand]) -> dict[Errand, list[Write]]:
+        """New jobs and reruns that nodes other than `here` may have, up to a limit each; all are `asked` now."""
+        found: dict[Errand, list[Write]] = {}
         for write in self._writes.values():
             at = write.sent_to
-            if not write.fresh or write.seq is not None or write.asked or at is None or at == here:
+            if not write.happens_once or write.seq is not None or write.asked or at is None or at == here:
                 continue
-            if at not in apart_from and len(found.get(at, ())) < _STRAYS:
-                found.setdefault(at, []).append(write)
+            errand = (at, not write.fresh)
+            if errand not in apart_from and len(found.get(errand, ())) < _STRAYS:
+                found.setdefault(errand, []).append(write)
                 write.asked = True
         return found
 

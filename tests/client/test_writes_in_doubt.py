@@ -69,7 +69,7 @@ def test_a_kill_waits_until_our_node_knows_the_job_that_another_one_took(cache):
     cache.retry(deliver(cache, A), A)
     cache.kill(["j"])
     assert deliver(cache, B) == []
-    (doubtful,) = cache.strays(B, set())[A]
+    (doubtful,) = cache.strays(B, {})[A, False]
     cache.acknowledge([doubtful], {})
     assert deliver(cache, B) == []
     assert cache.unsettled() == ["j"]
