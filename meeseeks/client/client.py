@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from meeseeks.core.record import NEW
-from meeseeks.errors import InvalidRequest, RequestTimeout
+from meeseeks.errors import InvalidRequest, MeeseeksError, RequestTimeout
 
 from .arguments import checked, is_exited, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
 from .call import Repeat
@@ -222,8 +223,10 @@ class Client:
         # Which run of a job that is not here would be its last before this one? That it is there would tell nothing.
         is_rerun = jid is not None and jobspec.get("state") == NEW
         if not known and (is_several(jobspec.get("node")) or not is_whole or is_rerun or cache.is_group(str(jid))):
+            deadline = time.monotonic() + self._settings.timeout
             infos = self.submit(**jobspec)
-            self._await_round(cache, time.monotonic() + self._settings.timeout)
+            with suppress(MeeseeksError):  # they are there: who heard no ids would submit them again
+                self._await_round(cache, deadline)
             return infos
         if is_several(changes.get("node")):
             raise InvalidRequest(f"node {changes['node']!r} names several nodes: job {jid!r} is there already")
