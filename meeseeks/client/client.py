@@ -19,6 +19,7 @@ from .arguments import checked, is_exited, is_several, jobs_meant, lacks_output,
 from .call import Repeat
 from .channel import Channel
 from .credentials import Credentials
+from .notify import told_of
 from .settings import DEFAULT_PORT, ClientSettings, Place
 from .shared import SHARED
 from .submits import Submits
@@ -368,8 +369,12 @@ class Client:
             if found is False:
                 return unanswered.infos([what]).get(what, False)
             unanswered.heard_of([what])
+            if self._cache is None:
+                told_of(self, {what: found})
             return found
         unanswered.heard_of(found)
+        if self._cache is None:
+            told_of(self, found)
         return {**unanswered.infos(what), **found} if isinstance(what, list) else found
 
     def _await(self, cache: Cache, ready: Any, what: str, deadline: float | None = None) -> None:
