@@ -85,9 +85,14 @@ class Channel:
         self._thread = threading.Thread(target=self._run, name="meeseeks-client", daemon=True)
 
     def start(self, guest: Guest | None = None) -> None:
-        """Start the thread, and return when it runs."""
+        """Start the thread, and return when it runs. RuntimeError where there can be no more threads."""
         self._guest = guest
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._broken = str(error)
+            self._end()
+            raise
         self._started.wait()
         close_at_exit(self)
 

@@ -49,8 +49,14 @@ class Courier:
         self._next_at = now + _PAUSE
         for errand, batch in self._cache.strays(here, self._open).items():
             place, is_rerun = errand
-            side = self._open[errand] = self._channel_to(place)
-            side.start()
+            side = self._channel_to(place)
+            try:
+                side.start()
+            except RuntimeError as error:  # from Python 3.12 on also where the process ends
+                _log.warning("can't ask for %d submits now: %s", len(batch), error)
+                self._cache.retry(batch, None)
+                continue
+            self._open[errand] = side
             if is_rerun:
                 known = partial(self._on_known, side, errand, batch)
                 side.post("query", [write.jid for write in batch], callback=known)
