@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-
+_OUTPUT_KEYS = ("stdout_data", "stderr_data", "output_error")
 _LOOK = 0.5
 """Seconds that the last question of a wait may take, beyond its deadline."""
 
@@ -251,7 +251,7 @@ class Client:
             fetched = self._channel.call("query", jid)
             if fetched:
                 cache.keep_output(jid, fetched)
-                info.update(stdout_data=fetched["stdout_data"], stderr_data=fetched["stderr_data"])
+                info.update((key, fetched[key]) for key in _OUTPUT_KEYS if key in fetched)
         return info
 
     def get(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
