@@ -19,6 +19,7 @@ from meeseeks.core.record import END_STATES, KILLED, NEW, Record, is_lost, jobin
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
+from .outputs import Outputs
 from .settings import Place
 from .watchers import UNKNOWN_FOR, Watcher, Watchers
 from .writes import UNKNOWN, Errand, Outbox, Write, answered, check_change, is_final, overlaid, provisional, refused
@@ -29,7 +30,6 @@ _log = logging.getLogger(__name__)
 
 Info = dict[str, Any]
 _EXPIRE_BATCH = 1000
-_OUTPUTS_KEPT = 1000
 
 
 class Cache:
@@ -53,7 +53,7 @@ class Cache:
         self._outbox = Outbox()
         self._watchers = Watchers()
         self._vanished: dict[str, float] = {}  # jobs that are here and unknown to the node -> since when
-        self._outputs: dict[str, tuple[object, Info]] = {}
+        self._outputs = Outputs()
         self._applied = 0
         self._staying = 0  # of the jobs that ended long ago: so many more must be looked at to find those that may go
 
@@ -71,15 +71,13 @@ class Cache:
         """The jobinfo of each of these jobs that is there."""
         with self.lock:
             found = [
-                (record, self._seqs.get(jid, 0), self._outputs.get(jid), self._is_unknown(jid), self._truth.get(jid))
+                (record, self._seqs.get(jid, 0), self._outputs.of(record), self._is_unknown(jid), self._truth.get(jid))
                 for jid in jids
                 if (record := self._table.get(jid)) is not None
             ]
         told = {}
         for record, seq, output, unknown, truth in found:
-            info = told[record.spec.id] = jobinfo(record, seq)
-            if output is not None and output[0] == record.status.key:
-                info.update(output[1])
+            info = told[record.spec.id] = {**jobinfo(record, seq), **output}
             if unknown:
                 info["state"] = UNKNOWN
             elif info["state"] == KILLED and truth is not None and not is_final(truth):
@@ -107,11 +105,8 @@ class Cache:
         """Remember the output of an ended job, which was fetched because it is too large for a status."""
         with self.lock:
             record = self._table.get(jid)
-            if record is None:
-                return
-            while len(self._outputs) >= _OUTPUTS_KEPT:
-                del self._outputs[next(iter(self._outputs))]
-            self._outputs[jid] = (record.status.key, {key: info[key] for key in ("stdout_data", "stderr_data")})
+            if record is not None:
+                self._outputs.keep(record, info)
 
     # --- waiting
 
@@ -227,11 +222,16 @@ class Cache:
                 if info and write.fresh and write.seq <= self._applied and is_provisional:
                     # It was there, had left this cache, and was not changed: no broadcast will tell how it is.
                     self._learn(write.jid, answered(info))
-                elif not info and known and (is_provisional or not write.fresh):
-                    self._vanished.setdefault(write.jid, time.monotonic())
-                    if not write.fresh:
-                        write.seq, write.asked = None, False
+                elif known and not is_final(known) and not info and (is_provisional or not write.fresh):
+                    self._wait_for_word(write)
             self._settle(batch)
+
+    def _wait_for_word(self, write: Write) -> None:
+        if any(other.fresh and other.seq is None for other in self._outbox.of(write.jid)):
+            return  # a new job of this id is still to be sent: this write was meant for an earlier one
+        self._vanished.setdefault(write.jid, time.monotonic())
+        if not write.fresh:
+            write.seq, write.asked = None, False
 
     def retry(self, batch: list[Write], sent_to: Place | None) -> None:
         """No answer came: they are to be asked again, of the node that may have them by now, if there is one."""
@@ -394,4 +394,4 @@ class Cache:
         self._vanished.pop(jid, None)
         self._seqs.pop(jid, None)
         self._truth.pop(jid, None)
-        self._outputs.pop(jid, None)
+        self._outputs.forget(jid)

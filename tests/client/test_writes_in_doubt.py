@@ -7,6 +7,7 @@ import time
 import msgspec
 import pytest
 
+from meeseeks import RequestFailed
 from meeseeks.client.cache import Cache
 from meeseeks.client.settings import Address, Place
 from meeseeks.client.watchers import UNKNOWN_FOR
@@ -103,3 +104,23 @@ def test_a_kill_of_a_job_that_nobody_knows_is_done_once_the_job_is_given_up(cach
     assert "j" not in cache
     cache.acknowledge(deliver(cache), {})
     assert cache.unsettled() == []
+
+
+def test_a_kill_behind_a_submit_that_was_refused_is_done_and_the_reason_stays(cache):
+    submit(cache)
+    cache.kill(["j"])
+    cache.refuse(deliver(cache), RequestFailed("the disk is full"))
+    cache.acknowledge(deliver(cache), {})
+    cache.find_missing(time.monotonic() + UNKNOWN_FOR)
+    assert cache.unsettled() == []
+    assert cache.info("j")["error"] == "the disk is full"
+
+
+def test_a_kill_before_a_new_submit_of_the_id_does_not_keep_it_waiting(cache):
+    cache.apply([record()], 1)
+    cache.stand_at(1)
+    cache.kill(["j"])
+    cache.keep_only(set())
+    submit(cache, pool="p", args=("true",))
+    cache.acknowledge(deliver(cache), {})
+    assert [write.kind for write in deliver(cache)] == ["submit"]
