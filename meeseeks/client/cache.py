@@ -21,8 +21,9 @@ from meeseeks.errors import MeeseeksError
 
 from .outputs import Outputs
 from .settings import Place
+from .shown import UNKNOWN, answered, check_change, is_final, overlaid, provisional, refused, was_refused
 from .watchers import UNKNOWN_FOR, Watcher, Watchers
-from .writes import UNKNOWN, Errand, Outbox, Write, answered, check_change, is_final, overlaid, provisional, refused
+from .writes import Errand, Outbox, Write
 
 __all__ = ["Cache", "Info", "is_final"]
 
@@ -155,9 +156,11 @@ class Cache:
         """Queue a checked submit, show its effect, and return the jobinfo as it is shown."""
         now = time.time()
         with self.lock:
-            if jid in self._vanished and "pool" in changes and "args" in changes:
-                self._drop(jid)
             record = self._table.get(jid)
+            is_whole, is_nowhere = "pool" in changes and "args" in changes, jid in self._vanished
+            if is_whole and record is not None and (is_nowhere or was_refused(record)):
+                self._drop(jid)
+                record = None
             if record is not None:
                 check_change(record, changes)
             write = Write("submit", jid, request, changes, fresh=record is None)

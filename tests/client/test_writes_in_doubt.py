@@ -124,3 +124,17 @@ def test_a_kill_before_a_new_submit_of_the_id_does_not_keep_it_waiting(cache):
     submit(cache, pool="p", args=("true",))
     cache.acknowledge(deliver(cache), {})
     assert [write.kind for write in deliver(cache)] == ["submit"]
+
+
+def test_a_job_that_was_refused_and_is_submitted_again_is_a_new_one(cache):
+    told = []
+    for why in ("the disk is full", "it still is"):
+        submit(cache, pool="p", args=("true",))
+        assert (cache.info("j")["state"], cache.info("j")["error"]) == ("new", None)
+        cache.watch("j", told.append)
+        assert told == []
+        (write,) = deliver(cache)
+        assert write.happens_once
+        cache.refuse([write], RequestFailed(why))
+        assert cache.info("j")["error"] == why
+        assert told.pop() == "j"
