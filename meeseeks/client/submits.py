@@ -26,6 +26,8 @@ Ready = tuple[dict[str, Any], Repeat]
 
 _MANY = 1000
 """Jobspecs in one request of `submit_many`."""
+_MANY_BYTES = 8 * 1024 * 1024
+"""The same in bytes: so many of the largest would be too much for a message."""
 _WINDOW = 4
 """Requests of `submit_many` that are on their way at once, so that neither side waits for the other."""
 
@@ -58,9 +60,9 @@ class Submits:
         self._channel.check_open()
         infos: dict[str, Info] = {}
         doubtful = [one for one in ready if self.unanswered.place(one[0]["id"]) is not None]
+        parts = _parts([one for one in ready if one not in doubtful] if doubtful else ready)
         for one in doubtful:
             infos.update(self.one(one))
-        rest = [one for one in ready if one not in doubtful] if doubtful else ready
         under_way: deque[tuple[Call, list[dict[str, Any]]]] = deque()
         failures: list[MeeseeksError] = []
 
@@ -71,10 +73,9 @@ class Submits:
             except MeeseeksError as error:
                 failures.append(error)
 
-        for first in range(0, len(rest), _MANY):
+        for part in parts:
             if failures:
                 break
-            part = rest[first : first + _MANY]
             repeats = {how for _, how in part}
             repeat = next(how for how in (Repeat.NEVER, Repeat.SAME_NODE, Repeat.ANYWHERE) if how in repeats)
             specs = [spec for spec, _ in part]
@@ -113,3 +114,17 @@ class Submits:
             ) from error
         self.unanswered.heard_of(jids)
         return infos
+
+
+def _parts(ready: Sequence[Ready]) -> list[list[Ready]]:
+    """What travels together. InvalidRequest for one that can't be sent: before the first is, so that none is."""
+    parts: list[list[Ready]] = []
+    size = 0
+    for one in ready:
+        size_of_one = len(Channel.encode("submit", one[0]))
+        size += size_of_one
+        if not parts or len(parts[-1]) == _MANY or size > _MANY_BYTES:
+            parts.append([])
+            size = size_of_one
+        parts[-1].append(one)
+    return parts
