@@ -307,7 +307,7 @@ class Client:
     ) -> dict[str, Any]:
         """Wait until all jobs (`any`: at least one of them) are over for good; returns {id: jobinfo} of all of them.
 
-        A job that is unknown to the node for three seconds, or no longer known, reads False, and counts as over.
+        A job that is unknown to the node for three seconds reads False, and counts as over.
         RequestTimeout after `timeout` seconds (None: never).
         """
         wanted = [jids] if isinstance(jids, str) else list(dict.fromkeys(jids))
