@@ -283,7 +283,7 @@ class Cache:
 
     def _is_elsewhere(self, jid: str) -> bool:
         """Of a job that our node does not know: whether the node that took it is away, and may have it."""
-        record = self._table.get(jid)
+        record = self._truth.get(jid) or self._table.get(jid)
         if record is None or is_final(record):
             return False
         status = (self.nodes or {}).get(record.spec.submit_node)

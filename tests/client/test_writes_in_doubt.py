@@ -138,3 +138,16 @@ def test_a_job_that_was_refused_and_is_submitted_again_is_a_new_one(cache):
         cache.refuse([write], RequestFailed(why))
         assert cache.info("j")["error"] == why
         assert told.pop() == "j"
+
+
+def test_a_kill_is_kept_for_as_long_as_the_node_that_took_the_job_is_not_reached(cache):
+    submit(cache)
+    cache.retry(deliver(cache, A), A)
+    cache.kill(["j"])
+    cache.acknowledge(cache.strays(B, {})[A, False], {})
+    for later in (0, 10, 20):
+        cache.find_missing(time.monotonic() + later)
+    assert cache.info("j")["state"] == "unknown"
+    assert (deliver(cache, B), cache.unsettled()) == ([], ["j"])
+    cache.apply([record()], 1)
+    assert [write.kind for write in deliver(cache, B)] == ["kill"]
