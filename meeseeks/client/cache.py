@@ -10,18 +10,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import msgspec
 
-from meeseeks.core.record import END_STATES, KILLED, NEW, Record, jobinfo, merge, view_state
+from meeseeks.core.record import END_STATES, KILLED, NEW, Record, is_lost, jobinfo, merge, view_state
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
+from .outputs import Outputs
 from .settings import Place
+from .shown import UNKNOWN, answered, check_change, is_final, overlaid, provisional, refused, was_refused
 from .watchers import UNKNOWN_FOR, Watcher, Watchers
-from .writes import UNKNOWN, Outbox, Write, answered, check_change, is_final, overlaid, provisional, refused
+from .writes import Errand, Outbox, Write
 
 __all__ = ["Cache", "Info", "is_final"]
 
@@ -29,8 +31,6 @@ _log = logging.getLogger(__name__)
 
 Info = dict[str, Any]
 _EXPIRE_BATCH = 1000
-_STRAYS = 1000
-_OUTPUTS_KEPT = 1000
 
 
 class Cache:
@@ -54,7 +54,7 @@ class Cache:
         self._outbox = Outbox()
         self._watchers = Watchers()
         self._vanished: dict[str, float] = {}  # jobs that are here and unknown to the node -> since when
-        self._outputs: dict[str, tuple[object, Info]] = {}
+        self._outputs = Outputs()
         self._applied = 0
         self._staying = 0  # of the jobs that ended long ago: so many more must be looked at to find those that may go
 
@@ -72,15 +72,13 @@ class Cache:
         """The jobinfo of each of these jobs that is there."""
         with self.lock:
             found = [
-                (record, self._seqs.get(jid, 0), self._outputs.get(jid), self._is_unknown(jid), self._truth.get(jid))
+                (record, self._seqs.get(jid, 0), self._outputs.of(record), self._is_unknown(jid), self._truth.get(jid))
                 for jid in jids
                 if (record := self._table.get(jid)) is not None
             ]
         told = {}
         for record, seq, output, unknown, truth in found:
-            info = told[record.spec.id] = jobinfo(record, seq)
-            if output is not None and output[0] == record.status.key:
-                info.update(output[1])
+            info = told[record.spec.id] = {**jobinfo(record, seq), **output}
             if unknown:
                 info["state"] = UNKNOWN
             elif info["state"] == KILLED and truth is not None and not is_final(truth):
@@ -108,11 +106,8 @@ class Cache:
         """Remember the output of an ended job, which was fetched because it is too large for a status."""
         with self.lock:
             record = self._table.get(jid)
-            if record is None:
-                return
-            while len(self._outputs) >= _OUTPUTS_KEPT:
-                del self._outputs[next(iter(self._outputs))]
-            self._outputs[jid] = (record.status.key, {key: info[key] for key in ("stdout_data", "stderr_data")})
+            if record is not None:
+                self._outputs.keep(record, info)
 
     # --- waiting
 
@@ -161,9 +156,11 @@ class Cache:
         """Queue a checked submit, show its effect, and return the jobinfo as it is shown."""
         now = time.time()
         with self.lock:
-            if jid in self._vanished and "pool" in changes and "args" in changes:
-                self._drop(jid)
             record = self._table.get(jid)
+            is_whole, is_nowhere = "pool" in changes and "args" in changes, jid in self._vanished
+            if is_whole and record is not None and (is_nowhere or was_refused(record)):
+                self._drop(jid)
+                record = None
             if record is not None:
                 check_change(record, changes)
             write = Write("submit", jid, request, changes, fresh=record is None)
@@ -177,12 +174,12 @@ class Cache:
             return jobinfo(record, self._seqs.get(jid, 0))
 
     def kill(self, jids: Iterable[str]) -> list[str]:
-        """Queue the kill of each of these jobs that is there and has not ended; returns those that are there."""
+        """Queue the kill of each of these that is there and may run, if only where it was lost; returns those there."""
         with self.lock:
             found = [jid for jid in dict.fromkeys(jids) if jid in self._table]
             for jid in found:
                 record = self._table.get(jid)
-                if record is not None and not is_final(record):
+                if record is not None and (is_lost(record) or not is_final(record)):
                     self._queue(Write("kill", jid, None, {}, fresh=False))
             return found
 
@@ -216,16 +213,28 @@ class Cache:
         return record.spec.generation > write.generation
 
     def acknowledge(self, batch: list[Write], infos: dict[str, Any]) -> None:
-        """The node has carried these out; what it changed is, or will be, in the stream up to each job's seq."""
+        """The node has carried these out; what it changed is, or will be, in the stream up to each job's seq.
+
+        Of a job without an info our node has not heard yet: what was written to it later waits, a kill above all.
+        """
         with self.changed:
             for write in batch:
-                info = infos.get(write.jid)
+                info, known = infos.get(write.jid), self._truth.get(write.jid) or self._table.get(write.jid)
+                is_provisional = known is not None and not known.status.epoch[1]
                 write.seq = info["seq"] if isinstance(info, dict) else 0
-                shown = self._table.get(write.jid)
-                if write.fresh and info and write.seq <= self._applied and shown and not shown.status.epoch[1]:
+                if info and write.fresh and write.seq <= self._applied and is_provisional:
                     # It was there, had left this cache, and was not changed: no broadcast will tell how it is.
-                    self._put(answered(info))
+                    self._learn(write.jid, answered(info))
+                elif known and not is_final(known) and not info and (is_provisional or not write.fresh):
+                    self._wait_for_word(write)
             self._settle(batch)
+
+    def _wait_for_word(self, write: Write) -> None:
+        if any(other.fresh and other.seq is None for other in self._outbox.of(write.jid)):
+            return  # a new job of this id is still to be sent: this write was meant for an earlier one
+        self._vanished.setdefault(write.jid, time.monotonic())
+        if not write.fresh:
+            write.seq, write.asked = None, False
 
     def retry(self, batch: list[Write], sent_to: Place | None) -> None:
         """No answer came: they are to be asked again, of the node that may have them by now, if there is one."""
@@ -245,13 +254,7 @@ class Cache:
             _log.error("%s of job %s was refused: %s", write.kind, write.jid, error)
             record = self._table.get(write.jid)
             if write.fresh and record is not None:
-                truth = self._truth.get(write.jid)
-                failed = refused(truth or record, str(error), time.time())
-                if truth is not None:
-                    self._truth[write.jid] = failed
-                else:
-                    self._put(failed)
-                self._tell(write.jid)
+                self._learn(write.jid, refused(self._truth.get(write.jid, record), str(error), time.time()))
             self._forget_write(write)
             self.changed.notify_all()
 
@@ -267,20 +270,10 @@ class Cache:
         if write.jid in self._truth:
             self._show(write.jid)
 
-    def strays(self, here: Place, apart_from: set[Place]) -> dict[Place, list[Write]]:
-        """New jobs that nodes other than `here` may have, to be asked for there; not of the nodes in `apart_from`."""
-        found: dict[Place, list[Write]] = {}
+    def strays(self, here: Place, apart_from: Container[Errand]) -> dict[Errand, list[Write]]:
+        """What nodes other than `here` may have and have not answered, to be asked for there."""
         with self.lock:
-            for write in self._outbox:
-                at = write.sent_to
-                if not write.fresh or write.seq is not None or write.asked or at is None or at == here:
-                    continue
-                if at not in apart_from and len(found.setdefault(at, [])) < _STRAYS:
-                    found[at].append(write)
-            for batch in found.values():
-                for write in batch:
-                    write.asked = True
-        return {at: batch for at, batch in found.items() if batch}
+            return self._outbox.strays(here, apart_from)
 
     def _is_unknown(self, jid: str) -> bool:
         """Whether nobody can say how a job is: a node that is not reached may have made it, or has it for itself."""
@@ -290,7 +283,7 @@ class Cache:
 
     def _is_elsewhere(self, jid: str) -> bool:
         """Of a job that our node does not know: whether the node that took it is away, and may have it."""
-        record = self._table.get(jid)
+        record = self._truth.get(jid) or self._table.get(jid)
         if record is None or is_final(record):
             return False
         status = (self.nodes or {}).get(record.spec.submit_node)
@@ -381,6 +374,15 @@ class Cache:
         self._put(overlaid(self._truth[jid], writes) if writes else self._truth.pop(jid))
         self._tell(jid)
 
+    def _learn(self, jid: str, record: Record) -> None:
+        """Have this as what the node says of a job, whatever was taken for that."""
+        if jid in self._truth:
+            self._truth[jid] = record
+            self._show(jid)
+        else:
+            self._put(record)
+            self._tell(jid)
+
     def _put(self, record: Record) -> None:
         """Show just this record, even if what is shown now would win a merge."""
         if self._table.get(record.spec.id) == record:
@@ -395,4 +397,4 @@ class Cache:
         self._vanished.pop(jid, None)
         self._seqs.pop(jid, None)
         self._truth.pop(jid, None)
-        self._outputs.pop(jid, None)
+        self._outputs.forget(jid)

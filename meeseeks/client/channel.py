@@ -7,14 +7,12 @@ loop: a deque, whose ends are safe to use at the same time, and a pipe that wake
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import logging
 import math
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -34,6 +32,7 @@ from meeseeks.wire.messages import MAX_MESSAGE_BYTES, QUESTIONS, Reply, Request
 
 from .call import Call, Guest, Repeat
 from .credentials import Credentials
+from .exits import close_at_exit, forget
 from .link import Link
 from .settings import Address, Place
 
@@ -48,8 +47,6 @@ _REFUSALS = 2
 """So many refused handshakes in a row mean that we are not let in; one may also be a node that is being stopped."""
 _GRACE = 2.0
 """Seconds beyond its deadline that a caller waits for the loop to say how its request ended."""
-
-_live: weakref.WeakSet[Channel] = weakref.WeakSet()
 
 
 class Channel:
@@ -89,11 +86,16 @@ class Channel:
         self._thread = threading.Thread(target=self._run, name="meeseeks-client", daemon=True)
 
     def start(self, guest: Guest | None = None) -> None:
-        """Start the thread, and return when it runs."""
+        """Start the thread, and return when it runs. RuntimeError where there can be no more threads."""
         self._guest = guest
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._broken = str(error)
+            self._end()
+            raise
         self._started.wait()
-        _live.add(self)
+        close_at_exit(self)
 
     def call(self, kind: str, payload: Any, *, repeat: Repeat = Repeat.ANYWHERE, timeout: float | None = None) -> Any:
         """The node's answer to a request. Raises its error, or by the deadline one that says why there is none."""
@@ -223,7 +225,7 @@ class Channel:
             os.close(self._wake_in)
             os.close(self._wake_out)
             self._wake_in = -1
-        _live.discard(self)
+        forget(self)
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -387,10 +389,3 @@ class Channel:
         where = self.link.describe(call.sent_to)
         text = f"{where} did not answer {call.kind!r} within {call.timeout:g} s"
         return RequestTimeout(text if call.repeat is Repeat.ANYWHERE else f"{text}; it may have been carried out")
-
-
-@atexit.register
-def _close_all() -> None:
-    """At the end of the process: what was written to a cache and not delivered yet still has its `timeout`."""
-    for channel in list(_live):
-        channel.close()

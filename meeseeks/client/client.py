@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from meeseeks.core.record import NEW
-from meeseeks.errors import InvalidRequest, RequestTimeout
+from meeseeks.errors import InvalidRequest, MeeseeksError, RequestTimeout
 
 from .arguments import checked, is_exited, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
 from .call import Repeat
 from .channel import Channel
 from .credentials import Credentials
+from .notify import told_of
 from .settings import DEFAULT_PORT, ClientSettings, Place
 from .shared import SHARED
 from .submits import Submits
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-
+_OUTPUT_KEYS = ("stdout_data", "stderr_data", "output_error")
 _LOOK = 0.5
 """Seconds that the last question of a wait may take, beyond its deadline."""
 
@@ -222,8 +224,10 @@ class Client:
         # Which run of a job that is not here would be its last before this one? That it is there would tell nothing.
         is_rerun = jid is not None and jobspec.get("state") == NEW
         if not known and (is_several(jobspec.get("node")) or not is_whole or is_rerun or cache.is_group(str(jid))):
+            deadline = time.monotonic() + self._settings.timeout
             infos = self.submit(**jobspec)
-            self._await_round(cache, time.monotonic() + self._settings.timeout)
+            with suppress(MeeseeksError):  # they are there: who heard no ids would submit them again
+                self._await_round(cache, deadline)
             return infos
         if is_several(changes.get("node")):
             raise InvalidRequest(f"node {changes['node']!r} names several nodes: job {jid!r} is there already")
@@ -247,7 +251,7 @@ class Client:
             fetched = self._channel.call("query", jid)
             if fetched:
                 cache.keep_output(jid, fetched)
-                info.update(stdout_data=fetched["stdout_data"], stderr_data=fetched["stderr_data"])
+                info.update((key, fetched[key]) for key in _OUTPUT_KEYS if key in fetched)
         return info
 
     def get(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
@@ -303,7 +307,7 @@ class Client:
     ) -> dict[str, Any]:
         """Wait until all jobs (`any`: at least one of them) are over for good; returns {id: jobinfo} of all of them.
 
-        A job that is unknown to the node for three seconds, or no longer known, reads False, and counts as over.
+        A job that is unknown to the node for three seconds reads False, and counts as over.
         RequestTimeout after `timeout` seconds (None: never).
         """
         wanted = [jids] if isinstance(jids, str) else list(dict.fromkeys(jids))
@@ -365,8 +369,12 @@ class Client:
             if found is False:
                 return unanswered.infos([what]).get(what, False)
             unanswered.heard_of([what])
+            if self._cache is None:
+                told_of(self, {what: found})
             return found
         unanswered.heard_of(found)
+        if self._cache is None:
+            told_of(self, found)
         return {**unanswered.infos(what), **found} if isinstance(what, list) else found
 
     def _await(self, cache: Cache, ready: Any, what: str, deadline: float | None = None) -> None:

@@ -6,6 +6,7 @@ a thread of its own: where the network is down it takes long, and a Client is to
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 
@@ -15,6 +16,8 @@ from meeseeks.wire.origin import ip_version
 from .settings import Address
 
 __all__ = ["Lookup"]
+
+_log = logging.getLogger(__name__)
 
 _PAUSE_MIN, _PAUSE_MAX = 1.0, 30.0
 """Seconds before the first question and between two of them: twice as long each time."""
@@ -48,7 +51,11 @@ class Lookup:
             self._asking = True
             self._pause = min(_PAUSE_MAX, self._pause * 2)
             self._at = now + self._pause
-            threading.Thread(target=self._ask, name="meeseeks-lookup", daemon=True).start()
+            try:
+                threading.Thread(target=self._ask, name="meeseeks-lookup", daemon=True).start()
+            except RuntimeError as error:  # from Python 3.12 on also where the process ends, and we deliver the rest
+                _log.warning("can't look up %s now: %s", self._address, error)
+                self._asking = False
         return []
 
     def due(self, now: float) -> float:

@@ -1,7 +1,7 @@
 """Calling the user's functions when jobs are over: one dispatcher thread for the whole process.
 
 Callbacks run one after the other, with no lock held, and may call anything. Where a Client has a cache, it is told;
-for those without, a second thread asks their nodes.
+for those without, a second thread asks their nodes, unless somebody else asks them first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meeseeks.errors import MeeseeksError
@@ -23,7 +23,7 @@ from .watchers import UNKNOWN_FOR
 if TYPE_CHECKING:
     from .client import Client
 
-__all__ = ["notify_when_over"]
+__all__ = ["notify_when_over", "told_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ _POLL = 0.5
 """Seconds between two queries, for Clients without a cache."""
 _IDLE = 0.25
 """Seconds without a callback after which the thread looks whether any is still owed."""
+_DISPATCHER, _POLLER = "meeseeks-notify", "meeseeks-notify-poll"
 
 Notify = Callable[[Any], object]
 
@@ -60,12 +61,22 @@ class _Dispatcher:
         has_cache = pending.client.has_cache
         with self._lock:
             self._owed.update(dict.fromkeys((pending, jid) for jid in jids))
-            self._start("meeseeks-notify", self._run)
+            self._start(_DISPATCHER, self._run)
             if not has_cache:
-                self._start("meeseeks-notify-poll", self._poll)
+                self._start(_POLLER, self._poll)
         if has_cache:
             for jid in jids:
                 pending.client.watch(jid, lambda over: self._due.put((pending, over)))
+
+    def told_of(self, client: Client, infos: Mapping[str, Any]) -> None:
+        """Call what is owed for those of these jobs that are over."""
+        if not self._owed:
+            return
+        with self._lock:
+            told = [owed for owed in self._owed if owed[0].client is client and owed[1] in infos]
+        for pending, jid in told:
+            if is_exited(infos[jid]):
+                self._due.put((pending, jid))  # the dispatcher drops one that it has called already
 
     def _start(self, name: str, target: Callable[[], None]) -> None:
         if name not in self._threads:
@@ -77,7 +88,7 @@ class _Dispatcher:
             try:
                 pending, jid = self._due.get(timeout=_IDLE)
             except queue.Empty:
-                if self._may_end("meeseeks-notify"):
+                if self._may_end():
                     return
                 continue
             with self._lock:
@@ -87,33 +98,40 @@ class _Dispatcher:
                 _call(pending, jid)
             del pending  # or the last job would be kept for as long as nothing else happens
 
-    def _may_end(self, thread: str, *, polled: bool = False) -> bool:
-        """Forget what is owed to closed Clients; True, and the thread must end, if nothing is left for it."""
+    def _may_end(self) -> bool:
+        """Forget what is owed to closed Clients; True, and the dispatcher must end, if nothing is left for it.
+
+        Not what is due: those jobs were over before their Client was closed. Only the dispatcher itself can tell.
+        """
         with self._lock:
-            closed = [owed for owed in self._owed if owed[0].client.closed]
+            closed = [owed for owed in self._owed if owed[0].client.closed and self._due.empty()]
             for owed in closed:
                 del self._owed[owed]
-            left = not self._due.empty() or any(not polled or not owed[0].client.has_cache for owed in self._owed)
+            left = not self._due.empty() or bool(self._owed)
             if not left:
-                self._threads.discard(thread)
+                self._threads.discard(_DISPATCHER)
         for _, jid in closed:
             _log.warning("the Client of job %s was closed before the job was over: nobody is notified", jid)
         return not left
 
     def _poll(self) -> None:
         pause = threading.Event()
-        while not self._may_end("meeseeks-notify-poll", polled=True):
+        while True:
             asked: dict[Client, list[tuple[_Pending, str]]] = defaultdict(list)
             with self._lock:
                 for owed in self._owed:
-                    if not owed[0].client.has_cache:
+                    if not owed[0].client.has_cache and not owed[0].client.closed:
                         asked[owed[0].client].append(owed)
+                if not asked:
+                    self._threads.discard(_POLLER)
+                    return
             for client, pending in asked.items():
                 self._ask(client, pending)
             del asked
             pause.wait(_POLL)
 
     def _ask(self, client: Client, asked: list[tuple[_Pending, str]]) -> None:
+        """Have the Client look: it hands on what is over. And see which jobs there are none of."""
         try:
             infos = client.query([jid for _, jid in asked])
         except MeeseeksError as error:
@@ -123,11 +141,9 @@ class _Dispatcher:
         for pending, jid in asked:
             if jid in infos:
                 pending.missing.pop(jid, None)
-                is_over = is_exited(infos[jid])
-            else:  # perhaps not known yet: the Client may have moved on to another node
-                is_over = now - pending.missing.setdefault(jid, now) >= UNKNOWN_FOR
-            if is_over:
-                self._due.put((pending, jid))  # the dispatcher drops one that it has called already
+            # Perhaps it is not known yet: the Client may have moved on to another node.
+            elif now - pending.missing.setdefault(jid, now) >= UNKNOWN_FOR:
+                self._due.put((pending, jid))
 
 
 def _call(pending: _Pending, jid: str) -> None:
@@ -148,3 +164,8 @@ def notify_when_over(client: Client, jids: Sequence[str], call: Notify, job: obj
     An exception in a callback is logged and harms nothing. A closed Client's callbacks are not called any more.
     """
     _dispatcher.add(_Pending(client, call, job), jids)
+
+
+def told_of(client: Client, infos: Mapping[str, Any]) -> None:
+    """A node has told a Client without a cache of these jobs: what is owed for those that are over is due."""
+    _dispatcher.told_of(client, infos)

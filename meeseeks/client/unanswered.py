@@ -64,6 +64,6 @@ class Unanswered:
 
 
 def _doubtful(jid: str, entry: _Entry) -> dict[str, Any]:
-    writes = import_module("meeseeks.client.writes")  # of the cache; a Client without one comes here seldom
-    info = jobinfo(writes.provisional(jid, checked(entry.spec, new=True), "", entry.at), 0)
-    return {**info, "submit_node": None, "state": writes.UNKNOWN, "error": f"{entry.node} did not answer its submit"}
+    shown = import_module("meeseeks.client.shown")  # of the cache; a Client without one comes here seldom
+    info = jobinfo(shown.provisional(jid, checked(entry.spec, new=True), "", entry.at), 0)
+    return {**info, "submit_node": None, "state": shown.UNKNOWN, "error": f"{entry.node} did not answer its submit"}

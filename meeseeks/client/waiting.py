@@ -27,11 +27,13 @@ Ask = Callable[[list[str]], dict[str, Any]]
 
 
 class _Unknown:
-    """Ids that the node has not heard of: which of them may still come, and which are none."""
+    """Ids that the node does not know: which of them may still come, and which are none.
+
+    Also of those that were seen: the Client may have moved on to a node that has not heard of them yet.
+    """
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
-        self._seen: set[str] = set()
 
     def sort(self, asked: Iterable[str], infos: dict[str, Any]) -> list[str]:
         """Of the ids that were asked for just now, those that are over: ended, gone again, or no jobs at all."""
@@ -39,10 +41,10 @@ class _Unknown:
         over = []
         for jid in asked:
             if jid in infos:
-                self._seen.add(jid)
+                self._since.pop(jid, None)
                 if is_exited(infos[jid]):
                     over.append(jid)
-            elif jid in self._seen or now - self._since.setdefault(jid, now) >= UNKNOWN_FOR:
+            elif now - self._since.setdefault(jid, now) >= UNKNOWN_FOR:
                 over.append(jid)
         return over
 

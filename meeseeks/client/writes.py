@@ -1,24 +1,22 @@
-"""Writes to a cache that its node has not acknowledged yet, and what the cache shows meanwhile."""
+"""Writes to a cache that its node has not acknowledged yet, in their order."""
 
 from __future__ import annotations
 
-import base64
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from meeseeks.core.lifecycle import is_over
-from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW, Record, Spec, Status, is_active, view_state
-from meeseeks.errors import InvalidRequest
-
 from .settings import Place
 
-__all__ = ["UNKNOWN", "Outbox", "Write", "answered", "check_change", "is_final", "overlaid", "provisional", "refused"]
+__all__ = ["Errand", "Outbox", "Write"]
 
-UNKNOWN = "unknown"
-"""The state of a job that nobody who can be asked knows of, and that a node which can't be asked may have."""
+_STRAYS = 1000
+"""Writes about which another node is asked at once."""
+
+Errand = tuple[Place, bool]
+"""A question to a node that the Client has left: whether it has its new jobs, or (True) its reruns."""
 
 _serials = itertools.count(1)
 
@@ -112,6 +110,19 @@ class Outbox:
         if not others:
             del self._of_job[write.jid]
 
+    def strays(self, here: Place, apart_from: Container[Errand]) -> dict[Errand, list[Write]]:
+        """New jobs and reruns that nodes other than `here` may have, up to a limit each; all are `asked` now."""
+        found: dict[Errand, list[Write]] = {}
+        for write in self._writes.values():
+            at = write.sent_to
+            if not write.happens_once or write.seq is not None or write.asked or at is None or at == here:
+                continue
+            errand = (at, not write.fresh)
+            if errand not in apart_from and len(found.get(errand, ())) < _STRAYS:
+                found.setdefault(errand, []).append(write)
+                write.asked = True
+        return found
+
     def next_batch(self, at: Place, limit: int, limit_bytes: int, must_wait: Callable[[Write], bool]) -> list[Write]:
         """The next writes that go into one request to the node at this place: of one kind, each job once."""
         batch: list[Write] = []
@@ -134,66 +145,3 @@ class Outbox:
             if write.alone:
                 break
         return batch
-
-
-def provisional(jid: str, changes: dict[str, Any], node: str, now: float) -> Record:
-    """A new job as it is shown until the node has taken it. Every record of a node wins against it."""
-    fields = {key: value for key, value in changes.items() if key not in ("id", "state")}
-    killed = changes.get("state") == KILLED
-    spec = Spec(**fields, id=jid, submit_node=node, submit_ts=now, ts=now, killed_generation=1 if killed else 0)
-    return Record(spec, Status(epoch=(0, ""), ts=now))
-
-
-def is_final(record: Record) -> bool:
-    """Whether a job is over for good: it has ended, its processes are gone, and no rerun follows by itself."""
-    return record.spec.generation == record.status.generation and is_over(record)
-
-
-def answered(info: Mapping[str, Any]) -> Record:
-    """A job as a node's answer tells of it. Every record of a node wins against it, as the node's are more exact."""
-    ended = info["state"] if info["state"] in END_STATES else NEW
-    outputs = {key: base64.b64decode(info[key]) for key in ("stdout_data", "stderr_data") if info[key] is not None}
-    same = {key: info[key] for key in Status.__struct_fields__ if key in info and key not in (*outputs, "state")}
-    status = Status(**{**same, **outputs, "epoch": (0, ""), "state": ended})
-    spec = {key: info[key] for key in Spec.__struct_fields__ if key in info}
-    tuples = {"tags": tuple(info["tags"])}
-    if not isinstance(info["args"], dict):
-        tuples["args"] = tuple(info["args"])
-    return Record(Spec(**{**spec, **tuples}), status)
-
-
-def refused(record: Record, why: str, now: float) -> Record:
-    """A new job that the node did not take: failed for good, with the node's reason."""
-    status = msgspec.structs.replace(record.status, rev=1, state=FAILED, error=why, end_ts=now, fail_count=1, ts=now)
-    return Record(msgspec.structs.replace(record.spec, retries=0, resubmit=False), status)
-
-
-def overlaid(truth: Record, writes: Iterable[Write]) -> Record:
-    """A record as it will read once these writes have been carried out."""
-    spec = truth.spec
-    for write in writes:
-        if write.fresh:
-            continue
-        changes = {key: value for key, value in write.changes.items() if key not in ("id", "state")}
-        state = KILLED if write.kind == "kill" else write.changes.get("state")
-        if state == KILLED and view_state(truth) not in END_STATES:
-            changes["killed_generation"] = spec.generation
-        elif state == NEW and write.generation == spec.generation:
-            changes["generation"] = spec.generation + 1
-        if changes:
-            spec = msgspec.structs.replace(spec, **changes)
-    return truth if spec is truth.spec else Record(spec, truth.status)
-
-
-def check_change(record: Record, changes: dict[str, Any]) -> None:
-    """InvalidRequest where the node would refuse the change for what is known of the job here: a move while active."""
-    if not is_active(record):
-        return
-    moved: list[str] = [key for key in ("pool", "node") if key in changes and changes[key] != getattr(record.spec, key)]
-    if changes.get("state") == NEW and not ("pool" in changes and "args" in changes):
-        moved.append("state")
-    if moved:
-        raise InvalidRequest(
-            f"job {record.spec.id!r} is active on {record.status.node!r}: kill it first, and wait for active=False, "
-            f"before you change its {moved[0]}"
-        )

@@ -262,3 +262,27 @@ def test_what_a_node_took_without_a_word_is_unknown_until_it_is_back_and_runs_on
         assert cached._channel.link.address.port == a.port
     assert sorted(marks.read_text().split()) == sorted([doubtful, sure])
     assert told.empty()
+
+
+@pytest.mark.parametrize("end", ["thawed", "restarted"])
+def test_a_rerun_that_a_node_took_without_a_word_is_asked_for_there_once_it_is_back(mesh_of, tmp_path, end):
+    a, b = mesh_of(2)
+    marks = tmp_path / "marks"
+    with Client([b.endpoint, a.endpoint], refresh=1, poll=2, timeout=4) as cached:
+        cached.submit_job(id="again", pool="p", args=["sh", "-c", f"echo run >> {marks}"], node="a")
+        assert cached.wait_for("again", 30)["again"]["state"] == "done"
+        b.freeze()
+        assert cached.submit_job(id="again", state="new")["again"]["state"] == "new"
+        wait_until(lambda: cached.get_job("again")["state"] == "unknown", 30)
+        if end == "restarted":
+            b.kill()
+            b.sweep()
+        wait_until(lambda: cached._channel.link.ready and cached._channel.link.address.port == a.port, 30)
+        b.thaw() if end == "thawed" else b.restart()
+        ended = cached.wait_for("again", 30)["again"]
+        assert (ended["state"], ended["generation"]) == ("done", 2)
+        cached.submit_job(id="again", tags=["later"])
+        cached.wait(20)
+        assert cached.query("again")["tags"] == ["later"]
+        assert cached._channel.link.address.port == a.port
+    assert marks.read_text().split() == ["run", "run"]

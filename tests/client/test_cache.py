@@ -340,7 +340,8 @@ def test_the_books_of_a_cache_are_as_long_as_its_list_of_jobs():
     def left() -> dict[str, int]:
         cache.upkeep()
         books = {name: book for name, book in vars(cache).items() if isinstance(book, (dict, set))}
-        return {name: len(book) for name, book in {**books, "_table": cache._table}.items() if book}
+        books |= {"_table": cache._table, "_outputs": cache._outputs}
+        return {name: len(book) for name, book in books.items() if book}
 
     wait_until(lambda: not left(), describe=left)
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from meeseeks import Client, ClientClosed, InvalidRequest, NodeUnreachable, RequestTimeout
+from meeseeks import Client, ClientClosed, InvalidRequest, Job, NodeUnreachable, RequestTimeout
 from tests.support.wait import wait_until
 
 
@@ -224,3 +224,12 @@ def test_reading_a_cache_without_a_node_ends_by_the_deadline(free_port):
     cached.submit_job(pool="p", args=["true"])
     with pytest.raises(RequestTimeout, match="closed with 1 jobs"):
         cached.close()
+
+
+def test_output_that_is_too_much_for_a_query_is_left_out_with_the_reason(place):
+    with place.far.client(refresh=1) as client:
+        job = Job("sh", "-c", "head -c 17000000 /dev/zero", client=client, pool="p")
+        job.start()
+        for info in (job.wait(30), client.get_job(job.jid)):
+            assert info["stdout_data"] is None
+            assert "17000000 bytes of stdout are more than a query brings" in info["output_error"]

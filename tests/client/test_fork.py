@@ -63,6 +63,10 @@ def child(pipe):
     pipe.send((new.jid, told))
 
 
+def brief(jid):
+    Client(host, port, refresh=1).submit_job(id=jid, pool="p", args=["true"])
+
+
 parent, end = multiprocessing.Pipe()
 forked = multiprocessing.get_context("fork").Process(target=child, args=(end,))
 notified = queue.Queue()
@@ -73,6 +77,10 @@ assert parent.poll(45), "the child says nothing"
 jid, told = parent.recv()
 forked.join()
 told.update({"exit code": forked.exitcode, "pid": os.getpid()})
+leaving = multiprocessing.get_context("fork").Process(target=brief, args=("brief",))
+leaving.start()
+leaving.join()
+told["brief"] = (cached.wait_for("brief", 30)["brief"] or {}).get("state")
 # The child has taken nothing of the parent's.
 told["parent"] = cached.wait_for(jid, 30)[jid]["state"]
 last.hold = False
@@ -113,6 +121,10 @@ def test_a_job_in_a_forked_child_gets_a_global_client_of_its_own(told):
     assert told["own client"]
     assert told["new"] == "done"
     assert told["notified"]
+
+
+def test_what_a_forked_child_submitted_last_is_delivered_although_it_closes_nothing(told):
+    assert told["brief"] == "done"
 
 
 def test_the_parent_of_a_forked_child_notices_nothing(told):

@@ -156,6 +156,17 @@ def test_notify_is_called_once_with_the_job(either):
     assert told.empty()
 
 
+@pytest.mark.parametrize("look", [Job.wait, lambda job: job.client.wait_for(job.jid)], ids=["wait", "wait_for"])
+@pytest.mark.parametrize("options", [{}, {"refresh": 1}], ids=["asking", "cached"])
+def test_notify_is_called_for_a_job_that_was_seen_to_end_before_its_client_was_closed(place, options, look):
+    told: queue.Queue[Job] = queue.Queue()
+    with place.far.client(**options) as client:
+        job = Job("sleep", "0.1", client=client, pool="p", notify=told.put)
+        job.start()
+        look(job)
+    assert told.get(timeout=10) is job
+
+
 def test_notify_is_called_for_each_of_several(either, place):
     told: queue.Queue[int] = queue.Queue()
     job = Job("true", client=either, pool="p", node="*", notify=lambda j: told.put(len(j.poll())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -179,3 +180,15 @@ def test_a_node_whose_broadcasts_can_not_be_reached_is_asked_again_and_again(stu
         node.answer_sync(0, 1)
         node.answer_sync(1, 2, [record("a")])
         wait_until(lambda: cached.list_jobs() == ["a"])
+
+
+def test_a_submit_for_several_nodes_that_was_answered_gives_its_ids_although_no_sync_follows(stub, node):
+    with Client("127.0.0.1", stub.port, refresh=100, poll=200, expire=300, timeout=1) as cached:
+        node.answer_sync(0, 1)
+        with ThreadPoolExecutor(1) as pool:
+            began = time.monotonic()
+            submitting = pool.submit(cached.submit_job, id="j", pool="p", args=["true"], node="*")
+            peer, request = node.next("submit")
+            stub.answer(peer, request, {"j@stub": {"id": "j@stub", "state": "new"}})
+            assert list(submitting.result(10)) == ["j@stub"]
+            assert time.monotonic() - began < 1.9

@@ -1,0 +1,37 @@
+"""Large output of ended jobs, which a cache's node does not broadcast and which was fetched. Guarded by its lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from meeseeks.core.record import Record
+
+__all__ = ["Outputs"]
+
+_KEPT = 1000
+
+
+class Outputs:
+    """By job: output of the very run that the record tells of."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[object, dict[str, Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, record: Record, info: Mapping[str, Any]) -> None:
+        """Remember what the job's node told; of too many jobs the oldest is forgotten."""
+        while len(self._kept) >= _KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[record.spec.id] = (record.status.key, {key: info[key] for key in ("stdout_data", "stderr_data")})
+
+    def of(self, record: Record) -> Mapping[str, Any]:
+        """What of the jobinfo is known better than from the record."""
+        key, told = self._kept.get(record.spec.id, (None, {}))
+        return told if key == record.status.key else {}
+
+    def forget(self, jid: str) -> None:
+        """The job has left the cache."""
+        self._kept.pop(jid, None)
