@@ -77,6 +77,8 @@ class Channel:
         self._awake = False
         self._close_by: float | None = None
         self._broken: str | None = None
+        self.unsettled: Callable[[], list[str]] = list
+        """Jobs with writes of a cache that were not acknowledged yet."""
         self._pid = os.getpid()
         self._wake_out, self._wake_in = os.pipe()
         os.set_blocking(self._wake_in, False)
@@ -168,6 +170,13 @@ class Channel:
         self.release()
         if not self.inherited and threading.current_thread() is not self._thread:
             self._thread.join(self.timeout + _GRACE)
+
+    def undelivered(self) -> str:
+        """What to say once it is closed of writes that came to nothing; blank if there are none."""
+        left = [] if self.inherited else self.unsettled()
+        names = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
+        asked = f"{self.link.describe()} did not acknowledge within {self.timeout:g} s"
+        return f"closed with {len(left)} jobs whose submits or kills {asked}: {names}" if left else ""
 
     @property
     def closed(self) -> bool:

@@ -89,6 +89,7 @@ class Client:
             # Imported when it is wanted: `mks` has no cache, and would wait for it at each call.
             replica = import_module("meeseeks.client.replica")
             self._cache = replica.Cache(self._settings.expire)
+            self._channel.unsettled = self._cache.unsettled
             guest = replica.Replica(self._channel, self._cache, self._settings.refresh, self._settings.poll, channel_to)
         self._channel.start(guest)
         # The thread keeps the channel alive, not the Client: one that nobody holds any more ends by itself.
@@ -136,13 +137,8 @@ class Client:
             self._check_delivered()
 
     def _check_delivered(self) -> None:
-        left = self._cache.unsettled() if self._cache is not None and not self._channel.inherited else []
-        if left:
-            names = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
-            raise RequestTimeout(
-                f"closed with {len(left)} jobs whose submits or kills {self._channel.link.describe()} did not "
-                f"acknowledge within {self._settings.timeout:g} s: {names}"
-            )
+        if undelivered := self._channel.undelivered():
+            raise RequestTimeout(undelivered)
 
     # --- requests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import weakref
@@ -15,7 +16,11 @@ class _Closable(Protocol):
     def close(self) -> None:
         """Deliver what is unsent, within a deadline, and end."""
 
+    def undelivered(self) -> str:
+        """What to say of what came to nothing; blank if all is well."""
 
+
+_log = logging.getLogger(__name__)
 _open: weakref.WeakSet[_Closable] = weakref.WeakSet()
 _finalized: set[int] = set()  # this process, and those that forked it, where multiprocessing is to tell of the end
 
@@ -39,3 +44,5 @@ def forget(one: _Closable) -> None:
 def _close_all() -> None:
     for one in list(_open):
         one.close()
+        if undelivered := one.undelivered():  # nobody else says so where a script just ends
+            _log.warning("%s", undelivered)
