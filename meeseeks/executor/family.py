@@ -19,7 +19,7 @@ import os
 import signal
 from collections.abc import Collection
 
-from .processes import Process, below, branches, children, inspect, is_ours_to_signal, mark_of, send, snapshot
+from .processes import Process, below, branches, children, inspect, is_ours_to_signal, let_go, mark_of, send, snapshot
 from .task import Task
 
 __all__ = ["Family"]
@@ -78,6 +78,9 @@ class Family:
                 return
             if pid == 0:
                 return
+            if os.WIFSTOPPED(status):  # told of children that are traced by their parent, which a child may ask for
+                let_go(pid, os.WSTOPSIG(status))
+                continue
             self._has_ended = True
             task = self._leaders.pop(pid, None)
             if task is not None:

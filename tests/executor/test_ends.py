@@ -105,6 +105,29 @@ def test_a_kill_reaches_the_whole_tree(node, tmp_path, pid_file, script, rc):
     assert is_running(node.started(other).pid)
 
 
+TRACED = """
+import ctypes, os, sys, time
+ctypes.CDLL(None).ptrace(0, 0, None, None)  # PTRACE_TRACEME
+if sys.argv[1:]: os.execvp(sys.argv[1], sys.argv[1:])
+print("up", flush=True)
+while True: time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGTRAP])
+def test_a_task_that_asks_to_be_traced_is_not(node, number):
+    other = node.start("other", "sleep", "60")
+    key = node.script("a", TRACED)
+    wait_until(lambda: node.poll() and node.handle.spool.size(key, "stdout"))
+    os.kill(node.started(key).pid, number)
+    if number == signal.SIGTRAP:  # which is as good as lost
+        node.kill(key)
+    end = node.exited(key)
+    assert end.rc == (-signal.SIGTERM if number == signal.SIGTRAP else -number)
+    assert node.exited(node.script("b", TRACED, "echo", "hello")).stdout_data == b"hello\n"
+    assert is_running(node.started(other).pid)
+
+
 def test_a_second_kill_may_hurry_but_not_delay(node, tmp_path, pid_file):
     key = node.script("a", IGNORES_TERM, config={"cwd": str(tmp_path)})
     node.started(key)
