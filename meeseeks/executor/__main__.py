@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # which Python itself ignores
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    # `pkill -HUP -f meeseeks` means nodes. A handler: jobs would inherit that a signal is ignored, not that it has one.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     os.environ.pop(TASK_MARK, None)  # a node that was itself started by a job
     become_subreaper()
     folder = options.spool.parent

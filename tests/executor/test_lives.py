@@ -394,6 +394,16 @@ def test_signals_to_the_executor(node, stops):
     node.handle._close()
 
 
+def test_sighup_is_for_nodes(node):
+    key = node.start("a", "sleep", "60")
+    task = node.started(key).pid
+    signal.pidfd_send_signal(node.handle.pidfd, signal.SIGHUP)
+    for config in ({}, {"umask": 0o22}):  # by posix_spawn, and by Popen
+        end = node.run("sh", "-c", "kill -HUP $$", config=config)
+        assert end.error == "ended by signal SIGHUP", "jobs start with the default action"
+    assert is_running(task)
+
+
 def test_a_handle_needs_no_events_loop_to_start(tmp_path):
     """Orders wait until the executor has said what it has."""
     handle = ExecutorHandle(tmp_path / "state", "n")
