@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from .brands import drop_brand
 from .ends import ENDS_NAME, Ends
 from .executor import Executor
 from .journal import JOURNAL_NAME, Journal, sweep, unacked
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     # `pkill -HUP -f meeseeks` means nodes. A handler: jobs would inherit that a signal is ignored, not that it has one.
     signal.signal(signal.SIGHUP, lambda *_: None)
     os.environ.pop(TASK_MARK, None)  # a node that was itself started by a job
+    drop_brand()
     become_subreaper()
     folder = options.spool.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

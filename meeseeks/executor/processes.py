@@ -24,6 +24,7 @@ __all__ = [
     "inspect",
     "is_ours_to_signal",
     "let_go",
+    "lock_limit_of",
     "mark_of",
     "send",
     "snapshot",
@@ -129,6 +130,13 @@ def mark_of(pid: int) -> str | None:
         if item.startswith(wanted):
             return item[len(wanted) :].decode(errors="replace")
     return None
+
+
+def lock_limit_of(pid: int) -> int | None:
+    """A process's soft RLIMIT_LOCKS: of anybody's, and also of one that is exiting; None if it is unlimited."""
+    _, _, limit = _read(f"/proc/{pid}/limits").partition(b"Max file locks")
+    fields = limit.split(None, 1)
+    return int(fields[0]) if fields and fields[0].isdigit() else None
 
 
 def send(process: Process, number: int) -> bool:
