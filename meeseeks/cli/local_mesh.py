@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from meeseeks.errors import NodeUnreachable
+from meeseeks.executor.program import program
 
 if TYPE_CHECKING:
     from meeseeks import Client
@@ -46,7 +46,7 @@ class LocalNode:
         with self.log.open("wb") as log:
             # In a session of its own: a Ctrl-C of the terminal is for the mesh's owner, who ends the nodes in order.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "meeseeks.node", *settings, *(["--join", join] if join else [])],
+                [*program("meeseeks.node"), *settings, *(["--join", join] if join else [])],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from .brands import drop_brand
 from .ends import ENDS_NAME, Ends
 from .executor import Executor
 from .journal import JOURNAL_NAME, Journal, sweep, unacked
@@ -46,7 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # which Python itself ignores
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    # `pkill -HUP -f meeseeks` means nodes. A handler: jobs would inherit that a signal is ignored, not that it has one.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     os.environ.pop(TASK_MARK, None)  # a node that was itself started by a job
+    drop_brand()
     become_subreaper()
     folder = options.spool.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -4,9 +4,9 @@ Every process of a task descends from the executor: from the task's leader, or, 
 an orphan: a child of the executor that it did not spawn, because its parent has ended. So once the leader is reaped,
 a task is gone exactly when none of the executor's children is an orphan of that task; the kernel keeps that list.
 
-To whom an orphan belongs is seen from its session, from having been seen below the task before, or from the mark in
-its environment. One that has left the session and wiped its environment before anybody looked is taken for the last
-task's that lives: it can't be told apart, but it is never forgotten.
+To whom an orphan belongs is seen from its session, from having been seen below the task before, from the mark in its
+environment, or from its brand. One that has got rid of all that before anybody looked is taken for the last task's
+that lives: it can't be told apart, but it is never forgotten.
 
 What runs as another user (sudo, a setuid program) may not be ours to kill. No task waits for such an orphan for ever:
 the log tells of it, and from then on it is nobody's.
@@ -19,7 +19,20 @@ import os
 import signal
 from collections.abc import Collection
 
-from .processes import Process, below, branches, children, inspect, is_ours_to_signal, mark_of, send, snapshot
+from .brands import brand, is_branded_by
+from .processes import (
+    Process,
+    below,
+    branches,
+    children,
+    inspect,
+    is_ours_to_signal,
+    let_go,
+    lock_limit_of,
+    mark_of,
+    send,
+    snapshot,
+)
 from .task import Task
 
 __all__ = ["Family"]
@@ -40,6 +53,7 @@ class Family:
         self._sessions: dict[int, Task] = {}
         """By session, until nothing is left of the task."""
         self._by_mark: dict[str, Task] = {}
+        self._by_brand: dict[int, Task] = {}
         self._members: dict[tuple[int, int], Task] = {}
         self._given_up: set[tuple[int, int]] = set()
         """Orphans that we may not kill, of tasks that have ended or are about to."""
@@ -54,10 +68,11 @@ class Family:
         self._leaders[task.pid] = task
         self._sessions[task.pid] = task
         self._by_mark[task.mark] = task
+        self._by_brand[brand(task.mark)] = task
 
     def remove(self, task: Task) -> None:
         """Nothing is left of it."""
-        del self._by_mark[task.mark]
+        del self._by_mark[task.mark], self._by_brand[brand(task.mark)]
         if self._sessions.get(task.pid) is task:  # else its id is in use again, by a later task
             del self._sessions[task.pid]
         for member in task.members:
@@ -78,6 +93,9 @@ class Family:
                 return
             if pid == 0:
                 return
+            if os.WIFSTOPPED(status):  # told of children that are traced by their parent, which a child may ask for
+                let_go(pid, os.WSTOPSIG(status))
+                continue
             self._has_ended = True
             task = self._leaders.pop(pid, None)
             if task is not None:
@@ -104,7 +122,7 @@ class Family:
                 again = True
             elif not is_ours_to_signal(process.pid):
                 self._give_up(process, None)
-            elif (mark_of(process.pid) or "").startswith(self._marks):
+            elif (mark_of(process.pid) or "").startswith(self._marks) or is_branded_by(self._marks, process.pid):
                 log.warning("process %d is left of a task that has ended: killed", process.pid)
                 send(process, signal.SIGKILL)
         return left.intersection(tasks), again
@@ -199,6 +217,9 @@ class Family:
         if owner is None:
             mark = mark_of(process.pid)
             owner = self._by_mark.get(mark) if mark is not None else None
+        if owner is None:
+            limit = lock_limit_of(process.pid)
+            owner = self._by_brand.get(limit) if limit is not None else None
         if owner is None and len(self._by_mark) == 1 and is_ours_to_signal(process.pid):
             (owner,) = self._by_mark.values()  # nobody else could have left it
         return owner

@@ -20,7 +20,6 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ from meeseeks.wire.messages import Fed, Order
 from .frames import frames
 from .journal import JOURNAL_NAME, sweep
 from .lock import holder_of
+from .program import program
 from .spool import Spool
 
 __all__ = ["ExecutorHandle"]
@@ -213,7 +213,7 @@ class ExecutorHandle:
         return events
 
     def _start(self) -> int:
-        command = [sys.executable, "-m", "meeseeks.executor"]
+        command = program("meeseeks.executor")
         command += ["--socket", str(self._path), "--spool", str(self.spool.folder)]
         command += [f"--node-name={self._node_name}", f"--inline-output={self._inline_output}"]
         command += [f"--parent={os.getpid()}", f"--log-level={log.getEffectiveLevel()}"]

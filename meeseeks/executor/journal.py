@@ -27,7 +27,8 @@ import msgspec
 from meeseeks.clock import monotonic
 from meeseeks.core.effects import Exited, TaskKey
 
-from .processes import Process, below, branches, is_ours_to_signal, mark_of, send, snapshot
+from .brands import brand
+from .processes import Process, below, branches, is_ours_to_signal, lock_limit_of, mark_of, send, snapshot
 
 __all__ = ["JOURNAL_NAME", "Entry", "Journal", "sweep", "unacked"]
 
@@ -179,7 +180,7 @@ def sweep(path: Path) -> int:
     """End what a dead executor left running: SIGKILL, until nothing is left. Returns how many processes there were.
 
     Only processes that are surely its own: the leader has the journal's start time, then its session and descendants
-    are meant as well; anything else must carry the task's mark. Call it only when that executor is dead.
+    are meant as well; anything else must carry the task's mark or brand. Call it only when that executor is dead.
     """
     leaders, marks = _left(path)
     if not marks:
@@ -252,10 +253,11 @@ def _read(path: Path) -> tuple[str, dict[str, list[Entry]]]:
 def _find(leaders: set[tuple[int, int]], marks: set[str]) -> list[Process]:
     processes = snapshot()
     alive = {pid for pid, ticks in leaders if pid in processes and processes[pid].ticks == ticks}
+    brands = {brand(mark) for mark in marks}
     roots = {
-        process.pid
-        for process in processes.values()
-        if process.pid in alive or process.session in alive or mark_of(process.pid) in marks
+        pid
+        for pid, process in processes.items()
+        if pid in alive or process.session in alive or mark_of(pid) in marks or lock_limit_of(pid) in brands
     }
     # A node may be (re)started by one of its own jobs: that branch is us.
     spared = set(_ancestors(processes, os.getpid()))

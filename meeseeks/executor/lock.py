@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import select
 import signal
@@ -17,12 +18,15 @@ from pathlib import Path
 
 import msgspec
 
+from meeseeks.clock import monotonic
+
 from .processes import inspect
 
 __all__ = ["Holder", "Lock", "holder_of"]
 
 _NAME = "executor.lock"
 _SIGNED_BYTES = 512
+_TELL_AFTER_S = 2.0
 _LEAVE_MS = 11_000  # an executor that was told to stop takes up to ten seconds
 
 log = logging.getLogger(__name__)
@@ -50,10 +54,14 @@ class Lock:
         `is_wanted` raises where it is us who have lost our node meanwhile: then that one is left alone.
         """
         self._fd = os.open(self._folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        tell_at = monotonic() + _TELL_AFTER_S
         while not _try(self._fd):
             is_wanted()
             found = holder_of(self._folder)
             if found is None:
+                if monotonic() > tell_at:
+                    tell_at = math.inf
+                    log.warning("waiting: %s is locked by a process that does not say which", self._folder / _NAME)
                 time.sleep(0.01)  # somebody looks who holds it, or has it and has not said so yet
                 continue
             holder, pidfd = found

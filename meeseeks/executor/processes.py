@@ -23,6 +23,8 @@ __all__ = [
     "children",
     "inspect",
     "is_ours_to_signal",
+    "let_go",
+    "lock_limit_of",
     "mark_of",
     "send",
     "snapshot",
@@ -32,6 +34,7 @@ TASK_MARK = "MEESEEKS_TASK"
 """The environment variable that tells to which task a process belongs, wherever it went."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PTRACE_DETACH = 17
 _PF_EXITING = 4
 _PIECE = 1 << 16
 _HALF_A_PAGE = 2048
@@ -129,6 +132,13 @@ def mark_of(pid: int) -> str | None:
     return None
 
 
+def lock_limit_of(pid: int) -> int | None:
+    """A process's soft RLIMIT_LOCKS: of anybody's, and also of one that is exiting; None if it is unlimited."""
+    _, _, limit = _read(f"/proc/{pid}/limits").partition(b"Max file locks")
+    fields = limit.split(None, 1)
+    return int(fields[0]) if fields and fields[0].isdigit() else None
+
+
 def send(process: Process, number: int) -> bool:
     """Signal exactly this process. False where it is gone, or is not ours to signal."""
     try:
@@ -168,6 +178,16 @@ def become_subreaper() -> None:
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"can't become a subreaper: {os.strerror(error)}")
+
+
+def let_go(pid: int, number: int) -> None:
+    """Trace a child no longer that has made us its tracer (PTRACE_TRACEME) and waits for us with this signal.
+
+    It is given the signal as if nobody had come between; but for the SIGTRAP that comes with an exec while traced.
+    """
+    libc = ctypes.CDLL(None)
+    libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+    libc.ptrace(_PTRACE_DETACH, pid, None, None if number == signal.SIGTRAP else number)  # fails if it is dead by now
 
 
 def _read(path: str) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
+from typing import NamedTuple
 
-from meeseeks.core.effects import Exited
+from meeseeks.core.effects import Exited, TaskKey
 
 from .journal import Entry
 from .spool import STREAMS, Spool
@@ -13,52 +15,73 @@ from .task import Task
 
 __all__ = ["inherited", "result"]
 
+log = logging.getLogger(__name__)
+
+
+class _Stream(NamedTuple):
+    """What is told of one stream. This is one that is not in the spool at all."""
+
+    size: int = 0
+    text: bytes | None = None
+    is_left: bool = False
+    """Whether it stays in the spool, for the node to read."""
+
 
 def result(task: Task, spool: Spool, inline_output: int) -> Exited:
     """The end of a task of which nothing is left, with what it has written as far as that is small."""
     key = task.order.key
-    sizes, texts = [], []
-    for stream, path in (("stdout", task.order.stdout), ("stderr", task.order.stderr)):
-        size = spool.size(key, stream) if path is None else 0
-        fits = path is None and size <= inline_output
-        sizes.append(size)
-        texts.append((spool.read(key, stream, 0, size)[0] if size else b"") if fits else None)
+    paths = zip(STREAMS, (task.order.stdout, task.order.stderr), strict=True)
+    streams = [_captured(key, stream, spool, inline_output) if path is None else _Stream() for stream, path in paths]
     error = task.error
     if error is None and task.rc is not None and task.rc < 0:
         error = f"ended by signal {_signal_name(-task.rc)}"
-    return Exited(
-        key=key,
-        rc=task.rc,
-        error=error,
-        start_ts=task.start_ts,
-        end_ts=time.time(),
-        stdout_data=texts[0],
-        stderr_data=texts[1],
-        stdout_size=sizes[0],
-        stderr_size=sizes[1],
-        spooled=max(sizes) > inline_output,
-    )
+    return _exited(key, streams, rc=task.rc, error=error, start_ts=task.start_ts, end_ts=time.time())
 
 
 def inherited(end: Entry, spool: Spool, inline_output: int) -> Exited:
     """The end of a task of a dead executor, by its journal. What it has written is where it has been written to."""
-    assert end.key is not None
-    sizes = [spool.size(end.key, stream) for stream in STREAMS]
-    texts = [
-        spool.read(end.key, stream, 0, size)[0] if spool.has(end.key, stream) and size <= inline_output else None
-        for stream, size in zip(STREAMS, sizes, strict=True)
+    key = end.key
+    assert key is not None
+    streams = [
+        _captured(key, stream, spool, inline_output) if spool.has(key, stream) else _Stream() for stream in STREAMS
     ]
+    return _exited(key, streams, rc=end.rc, error=end.error, start_ts=end.start_ts, end_ts=end.end_ts)
+
+
+def _captured(key: TaskKey, stream: str, spool: Spool, inline_output: int) -> _Stream:
+    """One that can't be read (its job may have seen to that) is left to the node, which says so to whoever asks."""
+    size = 0
+    try:
+        size = spool.size(key, stream)
+        if size > inline_output:
+            return _Stream(size, None, is_left=True)
+        return _Stream(size, spool.read(key, stream, 0, size)[0] if size else b"")
+    except OSError as error:
+        log.warning("the %s of job %r can't be read: %s", stream, key.job, error.strerror)
+        return _Stream(size, None, is_left=True)
+
+
+def _exited(
+    key: TaskKey,
+    streams: list[_Stream],
+    *,
+    rc: int | None,
+    error: str | None,
+    start_ts: float | None,
+    end_ts: float,
+) -> Exited:
+    stdout, stderr = streams
     return Exited(
-        key=end.key,
-        rc=end.rc,
-        error=end.error,
-        start_ts=end.start_ts,
-        end_ts=end.end_ts,
-        stdout_data=texts[0],
-        stderr_data=texts[1],
-        stdout_size=sizes[0],
-        stderr_size=sizes[1],
-        spooled=max(sizes) > inline_output,
+        key=key,
+        rc=rc,
+        error=error,
+        start_ts=start_ts,
+        end_ts=end_ts,
+        stdout_data=stdout.text,
+        stderr_data=stderr.text,
+        stdout_size=stdout.size,
+        stderr_size=stderr.size,
+        spooled=stdout.is_left or stderr.is_left,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from meeseeks.core.effects import Start
 
+from .brands import branded
 from .inputs import PIPED
 from .processes import TASK_MARK
 from .spool import Spool
@@ -56,7 +57,8 @@ def spawn(order: Start, mark: str, spool: Spool, open_pipe: Callable[[Start], in
         stdin = _open_stdin(order, open_pipe, opened)
         fds = (stdin, *_open_outputs(order, spool, opened))
         env = _environment(order, mark)
-        return _posix_spawn(order, env, fds) if _is_plain(order, env) else _popen(order, env, fds)
+        with branded(mark):
+            return _posix_spawn(order, env, fds) if _is_plain(order, env) else _popen(order, env, fds)
     except OSError as error:
         raise SpawnError(_reason(order, error)) from error
     # LookupError: no such user. The others: what Popen thinks of its arguments.

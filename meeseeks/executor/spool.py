@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import resource
 import stat
@@ -33,9 +34,15 @@ _ENDINGS = {"stdout": ".out", "stderr": ".err"}
 # O_APPEND: a job that opens /dev/stdout once more must not write over what it has written already.
 _CAPTURE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
+log = logging.getLogger(__name__)
+
 
 class Spool:
-    """The spool of one node: a folder that only its user may enter. It is made when it is first written to."""
+    """The spool of one node: a folder that only its user may enter. It is made when it is first written to.
+
+    Jobs run as that user, and may do anything to it: what can't be read raises OSError, what can't be deleted is logged
+    and stays.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,8 +89,14 @@ class Spool:
             return 0
 
     def has(self, key: TaskKey, stream: str) -> bool:
-        """Whether the stream was captured."""
-        return Path(self._path(key, stream)).exists()
+        """Whether the stream was captured; True as well where that can't be seen."""
+        try:
+            Path(self._path(key, stream)).stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def create(self, key: TaskKey, stream: str) -> int:
         """A file descriptor to capture into, which stays the spool's own. OSError where the disk won't have it."""
@@ -91,7 +104,7 @@ class Spool:
         self._close(path)
         if path in self._spare:  # an id that was forgotten, and is used again
             del self._spare[path]
-            Path(path).unlink(missing_ok=True)
+            _delete(path)
         fd = self._reuse(self._spare.popitem()[0], path) if self._spare else None
         if fd is None:
             try:
@@ -114,14 +127,14 @@ class Spool:
             os.rename(spare, path)  # noqa: PTH104 - twice a start: a Path costs more than the call
             fd = os.open(path, _CAPTURE, 0o600)
         except OSError:  # it was deleted meanwhile, or its new folder is missing
-            Path(spare).unlink(missing_ok=True)
+            _delete(spare)
             return None
         found = os.fstat(fd)
         as_made = (found.st_uid, stat.S_IMODE(found.st_mode), found.st_nlink) == (os.geteuid(), 0o600, 1)
         if as_made and _is_open_nowhere_else(fd):
             return fd
         os.close(fd)  # its job ran as another user, or played with it, or something of it still writes
-        os.unlink(path)  # noqa: PTH108
+        _delete(path)
         return None
 
     def keep(self, key: TaskKey) -> None:
@@ -136,21 +149,19 @@ class Spool:
             self._close(path)
             if len(self._spare) < _SPARE_MAX:
                 self._spare[path] = None
-                continue
-            try:
-                os.unlink(path)  # noqa: PTH108 - twice an exit: a Path costs more than the call
-            except FileNotFoundError:
-                continue  # this stream went elsewhere
+            else:
+                _delete(path)
 
     def _close(self, path: str) -> None:
         fd = self._open.pop(path, None)
         if fd is not None:
-            os.close(fd)
+            with suppress(OSError):  # of a disk that tells only now what it could not write: that was the job's
+                os.close(fd)
 
     def clear(self) -> None:
         """Delete the spare files."""
         for path in self._spare:
-            Path(path).unlink(missing_ok=True)
+            _delete(path)
         self._spare.clear()
 
     def discard_earlier(self, key: TaskKey) -> None:
@@ -165,22 +176,18 @@ class Spool:
     def prune(self, jobs: Iterable[str]) -> None:
         """Delete what belongs to none of these jobs: for a node that starts, and may have died before `forget`."""
         keep = {_name(job) for job in jobs}
-        for shard in self.folder.iterdir() if self.folder.is_dir() else ():
-            for file in shard.iterdir():
-                if file.name.partition("~")[0] not in keep:
-                    file.unlink(missing_ok=True)
+        for shard in (self.folder / name for name in _names(self.folder)):
+            for name in _names(shard):
+                if name.partition("~")[0] not in keep:
+                    _delete(f"{shard}/{name}")
 
     def _discard_job(self, job: str, but: str | None = None) -> None:
         folder = Path(self._root, _shard(job))
         prefix = _name(job) + "~"
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            return
-        for name in names:
+        for name in _names(folder):
             if name.startswith(prefix) and (but is None or not name.startswith(but)):
                 self._close(f"{folder}/{name}")
-                (folder / name).unlink(missing_ok=True)
+                _delete(f"{folder}/{name}")
 
     def _path(self, key: TaskKey, stream: str) -> str:
         return f"{self._root}/{_stem(key)}{_ENDINGS[stream]}"
@@ -191,6 +198,26 @@ def _stem(key: TaskKey) -> str:
     """The path of a task's files inside the spool, less the ending; it has a tilde before its last part, and no dot."""
     count, node = key.epoch
     return f"{_shard(key.job)}/{_name(key.job)}~{key.generation}-{count}-{key.run}-{_cached_name(node)}"
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder; nothing where there is none, or where it can't be read."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        log.warning("what is in %s can't be deleted: %s", folder, error.strerror)
+        return []
+
+
+def _delete(path: str) -> None:
+    try:
+        os.unlink(path)  # noqa: PTH108 - twice an exit: a Path costs more than the call
+    except FileNotFoundError:
+        return  # this stream went elsewhere
+    except OSError as error:
+        log.warning("%s can't be deleted: %s", path, error.strerror)
 
 
 def _is_open_nowhere_else(fd: int) -> bool:

@@ -36,10 +36,11 @@ while True: time.sleep(60)
 """
 
 DAEMON = """
-import os, sys, time
+import os, resource, sys, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
+        if "unbranded" in sys.argv: resource.setrlimit(10, (1, 1))
         if "clean" in sys.argv:
             text = "echo $$ > tmp; mv tmp child; sleep 60; true"
             os.execve("/bin/sh", ["sh", "-c", text], {"PATH": os.environ["PATH"]})
@@ -89,12 +90,20 @@ def test_no_grace_is_sigkill(node):
 
 
 @pytest.mark.parametrize(
-    ("script", "rc"), [(IGNORES_TERM, -9), (LEFT_THE_GROUP, -15), (DAEMON, -15), (STOPPED, -15)],
-    ids=["ignores", "group", "daemon", "stopped"],
-)  # fmt: skip
-def test_a_kill_reaches_the_whole_tree(node, tmp_path, pid_file, script, rc):
+    ("script", "how", "rc"),
+    [
+        (IGNORES_TERM, [], -9),
+        (LEFT_THE_GROUP, [], -15),
+        (DAEMON, [], -15),
+        (DAEMON, ["unbranded"], -15),
+        (DAEMON, ["clean"], -15),
+        (STOPPED, [], -15),
+    ],
+    ids=["ignores", "group", "daemon", "daemon without a brand", "daemon with a wiped environment", "stopped"],
+)
+def test_a_kill_reaches_the_whole_tree(node, tmp_path, pid_file, script, how, rc):
     other = node.start("other", "sleep", "60")
-    key = node.script("a", script, config={"cwd": str(tmp_path)})
+    key = node.script("a", script, *how, config={"cwd": str(tmp_path)})
     leader = node.started(key).pid
     child = pid_file("child")
     node.kill(key, 0.3)
@@ -102,6 +111,29 @@ def test_a_kill_reaches_the_whole_tree(node, tmp_path, pid_file, script, rc):
     assert (end.rc, end.error) == (rc, "killed")
     assert not is_running(leader)
     assert not is_running(child)
+    assert is_running(node.started(other).pid)
+
+
+TRACED = """
+import ctypes, os, sys, time
+ctypes.CDLL(None).ptrace(0, 0, None, None)  # PTRACE_TRACEME
+if sys.argv[1:]: os.execvp(sys.argv[1], sys.argv[1:])
+print("up", flush=True)
+while True: time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGTRAP])
+def test_a_task_that_asks_to_be_traced_is_not(node, number):
+    other = node.start("other", "sleep", "60")
+    key = node.script("a", TRACED)
+    wait_until(lambda: node.poll() and node.handle.spool.size(key, "stdout"))
+    os.kill(node.started(key).pid, number)
+    if number == signal.SIGTRAP:  # which is as good as lost
+        node.kill(key)
+    end = node.exited(key)
+    assert end.rc == (-signal.SIGTERM if number == signal.SIGTRAP else -number)
+    assert node.exited(node.script("b", TRACED, "echo", "hello")).stdout_data == b"hello\n"
     assert is_running(node.started(other).pid)
 
 
@@ -140,7 +172,11 @@ while True:
     assert node.exited(other, 3).rc == -15, "the other task had nothing to do with it"
 
 
-@pytest.mark.parametrize("how", [["exit"], ["exit", "clean"]], ids=["marked", "wiped environment"])
+@pytest.mark.parametrize(
+    "how",
+    [["exit"], ["exit", "clean"], ["exit", "clean", "unbranded"]],
+    ids=["marked", "wiped environment", "nothing to tell it by"],
+)
 def test_a_daemon_ends_with_the_leader(node, tmp_path, pid_file, how):
     key = node.script("a", DAEMON, *how, config={"cwd": str(tmp_path)})
     end = node.exited(key)
@@ -148,13 +184,26 @@ def test_a_daemon_ends_with_the_leader(node, tmp_path, pid_file, how):
     assert not is_running(pid_file("child"))
 
 
+@pytest.mark.parametrize("how", [["unbranded"], ["clean"]])
+def test_a_daemon_ends_with_the_executor(node, tmp_path, pid_file, how):
+    key = node.script("a", DAEMON, *how, config={"cwd": str(tmp_path)})
+    node.started(key)
+    child = pid_file("child")
+    signal.pidfd_send_signal(node.handle.pidfd, signal.SIGKILL)
+    wait_until(node.handle.died)
+    node.handle.restart()
+    assert node.exited(key).error == "executor lost"
+    assert not is_running(child)
+
+
 def test_a_daemon_without_a_mark_is_ended_with_the_tree_that_it_was_seen_in(node, tmp_path, pid_file):
     other = node.start("other", "sleep", "60")
     script = """
-import os, signal, time
+import os, resource, signal, time
 if os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.setsid()
+    resource.setrlimit(10, (1, 1))
     text = "echo $$ > tmp; mv tmp child; while :; do sleep 1; done"
     os.execve("/bin/sh", ["sh", "-c", text], {"PATH": os.environ["PATH"]})
 while True: time.sleep(60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -394,6 +395,16 @@ def test_signals_to_the_executor(node, stops):
     node.handle._close()
 
 
+def test_sighup_is_for_nodes(node):
+    key = node.start("a", "sleep", "60")
+    task = node.started(key).pid
+    signal.pidfd_send_signal(node.handle.pidfd, signal.SIGHUP)
+    for config in ({}, {"umask": 0o22}):  # by posix_spawn, and by Popen
+        end = node.run("sh", "-c", "kill -HUP $$", config=config)
+        assert end.error == "ended by signal SIGHUP", "jobs start with the default action"
+    assert is_running(task)
+
+
 def test_a_handle_needs_no_events_loop_to_start(tmp_path):
     """Orders wait until the executor has said what it has."""
     handle = ExecutorHandle(tmp_path / "state", "n")
@@ -420,6 +431,19 @@ def test_a_frozen_executor_tells_the_next_node_what_the_last_one_ordered(make_no
     os.kill(pid, signal.SIGCONT)
     adopted = second.adopted()
     assert {started.key for started in adopted.running} | set(adopted.waiting) == {running, late}
+
+
+def test_an_executor_that_waits_for_its_lock_says_so(make_node, tmp_path, capfd):
+    (tmp_path / "state").mkdir()
+    with (tmp_path / "state" / "executor.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        node = make_node()
+        key = node.start("a", "true")
+        said = []
+        wait_until(lambda: said.append(capfd.readouterr().err) or "".join(said))
+        assert f"{file.name} is locked by a process that does not say which" in "".join(said)
+    assert node.exited(key).rc == 0
+    assert "is locked" not in capfd.readouterr().err, "it says so once"
 
 
 SHORT_LIVED = """

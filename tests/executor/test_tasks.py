@@ -356,9 +356,10 @@ def test_a_job_does_not_feel_what_the_one_before_did_to_its_output(node):
 
 
 ESCAPED = """
-import os, time
+import os, resource, time
 if os.fork() == 0:
     os.setsid()
+    resource.setrlimit(10, (1, 1))  # the executor knows its own by this one
     text = "echo $$ > tmp; mv tmp child; while [ ! -e go ]; do sleep 0.01; done; echo no; echo no >&2; touch gone"
     os.execve("/bin/sh", ["sh", "-c", text], {"PATH": os.environ["PATH"]})
 while not os.path.exists("child"): time.sleep(0.001)
