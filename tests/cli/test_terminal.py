@@ -67,8 +67,8 @@ def test_get_shows_lines_of_output_as_lines(nodes, good):
     assert "\x1b[2J" not in raw
 
 
-def test_an_empty_table_says_so(nodes):
-    assert show(nodes, "ls", "tag=nobody")[2] == "no jobs\n"
+def test_a_filter_that_matches_nothing_says_so(nodes):
+    assert show(nodes, "ls", "tag=nobody")[2] == "mks: no job matches tag=nobody\n"
 
 
 def test_nodes_and_pools_are_tables(nodes):
