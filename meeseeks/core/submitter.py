@@ -184,8 +184,8 @@ class Submitter:
         heapq.heapify(lines)
         return lines
 
-    def candidates(self, pool: str) -> Iterator[Candidate]:
-        """The nodes that may get a job of this pool now."""
+    def candidates(self, pool: str, *, deaf: bool = False) -> Iterator[Candidate]:
+        """The nodes that may get a job of this pool now; `deaf`: also those that would not hear of it from this one."""
         now = self.ledger.now
         own = self.owner.pools.get(pool)
         if own is not None and not self.owner.stopping:
@@ -193,7 +193,7 @@ class Submitter:
         for peer in self.mesh.peers.values():
             if peer.beat is None or not self.mesh.is_alive(peer.name, now):
                 continue
-            if not peer.hears(self.ledger.name, self.mesh.incarnation):
+            if not deaf and not peer.hears(self.ledger.name, self.mesh.incarnation):
                 continue
             status = PoolStatus() if pool == CONFIG_POOL else peer.beat.pools.get(pool)
             if status is not None:

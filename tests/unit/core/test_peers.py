@@ -315,6 +315,7 @@ def test_a_node_that_does_not_hear_this_one_gets_no_job_and_the_reason_says_so()
     desk = Desk(pools={})
     desk.meet("b")
     desk.hear("b", ack=False)
+    assert desk.state.requests.pools() == {"p": {"b": 2}}  # it is online, and others may use it
     desk.submit(id="any")
     desk.submit(id="there", node="b")
     for jid in ("any", "there"):
