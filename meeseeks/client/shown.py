@@ -9,7 +9,19 @@ from typing import Any
 import msgspec
 
 from meeseeks.core.lifecycle import is_over
-from meeseeks.core.record import END_STATES, FAILED, KILLED, NEW, Record, Spec, Status, is_active, is_lost, view_state
+from meeseeks.core.record import (
+    END_STATES,
+    FAILED,
+    KILLED,
+    NEW,
+    Record,
+    Spec,
+    Status,
+    is_active,
+    is_dead,
+    is_lost,
+    view_state,
+)
 from meeseeks.errors import InvalidRequest
 
 from .writes import Write
@@ -91,7 +103,8 @@ def check_change(record: Record, changes: dict[str, Any]) -> None:
     if changes.get("state") == NEW and not ("pool" in changes and "args" in changes):
         moved.append("state")
     if moved:
+        what = "it is being killed: wait" if is_dead(record) else "kill it first, and wait"
         raise InvalidRequest(
-            f"job {record.spec.id!r} is active on {record.status.node!r}: kill it first, and wait for active=False, "
+            f"job {record.spec.id!r} is active on {record.status.node!r}: {what} for active=False, "
             f"before you change its {moved[0]}"
         )

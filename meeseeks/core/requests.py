@@ -16,7 +16,7 @@ from .lifecycle import first_status, is_resubmitted
 from .mesh import Mesh
 from .owner import Owner
 from .placement import CONFIG_POOL
-from .record import COUNT_MAX, END_STATES, KILLED, NEW, Record, Spec, is_active, is_lost, view_state
+from .record import COUNT_MAX, END_STATES, KILLED, NEW, Record, Spec, is_active, is_dead, is_lost, view_state
 from .spec import MAX_NAME_LENGTH, check
 from .submitter import Submitter
 from .wording import shown
@@ -136,8 +136,9 @@ class Requests:
         if is_active(record):
             moved = [key for key in _MOVES if key in changes]
             if moved or (state == NEW and not (is_resend and not changes)):
+                what = "it is being killed: wait" if is_dead(record) else "kill it first, and wait"
                 raise InvalidRequest(
-                    f"job {spec.id!r} is active on {record.status.node!r}: kill it first, and wait for active=False, "
+                    f"job {spec.id!r} is active on {record.status.node!r}: {what} for active=False, "
                     f"before you change {moved[0] if moved else 'its state'}"
                 )
         if ("args" in changes or "pool" in changes) and (

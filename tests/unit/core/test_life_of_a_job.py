@@ -307,7 +307,7 @@ def test_a_killed_job_is_active_until_the_node_that_may_run_it_has_said_that_it_
     desk = assigned_and_cut_off()
     desk.kill("j")
     assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", True)
-    with pytest.raises(InvalidRequest, match="active on 'b'"):
+    with pytest.raises(InvalidRequest, match="active on 'b': it is being killed: wait for active=False"):
         desk.submit(id="j", state="new")
     status = msgspec.structs.replace(desk.record("j").status, rev=1, state="killed")
     desk.hear("b", [Record(desk.record("j").spec, status)])
