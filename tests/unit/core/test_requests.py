@@ -168,7 +168,7 @@ def test_moving_a_job_is_kill_wait_and_new() -> None:
     assert "active on 'a': kill it first" in refused(desk, {"id": "j", "node": "b", "state": "new"})
     desk.kill("j")
     assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", True)
-    assert "kill it first" in refused(desk, {"id": "j", "node": "b", "state": "new"})
+    assert "it is being killed: wait for active=False" in refused(desk, {"id": "j", "node": "b", "state": "new"})
     desk.end(start, -15)
     assert (desk.info("j")["state"], desk.info("j")["active"]) == ("killed", False)
     info = desk.submit(id="j", node="b", state="new")
