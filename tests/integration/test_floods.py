@@ -75,11 +75,15 @@ def test_input_that_nobody_takes_is_refused_before_it_fills_the_memory(node: Nod
             for number in range(pieces):
                 piece = {"id": "fed", "run": run, "offset": number * len(data), "data": data}
                 send_cut(asks, codec.encode(Request(id=number, request={"input": piece})))
+            refused = 0
             for _ in range(pieces - held):
                 assert asks.poll(20_000), "none was refused"
                 error = codec.decode_reply(asks.recv()).error
                 assert error is not None
-                assert "ask again later" in error.message
+                refused += "ask again later" in error.message
+                # If all this takes long, those that were held are given up, and others are held in their place.
+                assert "ask again later" in error.message or "executor does not answer" in error.message
+            assert refused > pieces / 2
             assert rss_mb(node) - before < 50
             assert client.ls(id="fed") == ["fed"]
         finally:
