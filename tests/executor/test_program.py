@@ -13,7 +13,7 @@ import pytest
 import meeseeks
 
 NODE = """
-import sys, time
+import select, sys, time
 from pathlib import Path
 from meeseeks.core.effects import Exited, Start, TaskKey
 from meeseeks.executor.handle import ExecutorHandle
@@ -22,8 +22,8 @@ args = ("sh", "-c", "echo $READ_BY $PPID ${PYTHONPATH-unset}")
 handle.send([Start(key=TaskKey("a", 1, (1, "n"), 1), pool="p", args=args)])
 deadline, ends = time.monotonic() + 15, []
 while not ends and time.monotonic() < deadline:
+    select.select([handle.line], [], [], 0.1)
     ends = [event for event in handle.receive() if isinstance(event, Exited)]
-    time.sleep(0.005)
 handle.stop()
 print(ends[0].stdout_data.decode(), end="")
 """
