@@ -15,7 +15,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meeseeks.client.arguments import is_exited
-from meeseeks.client.watchers import UNKNOWN_FOR
+from meeseeks.client.unknown import Unknown
 
 if TYPE_CHECKING:
     from meeseeks import Client
@@ -68,16 +68,12 @@ def follow(
 
 
 def _by_asking(client: Client, left: Sequence[str]) -> Iterator[Progress]:
-    pause = _FIRST_PAUSE
-    missing: dict[str, float] = {}  # jobs that the node does not know -> since when
+    pause, unknown = _FIRST_PAUSE, Unknown()
     while left:
         time.sleep(pause)
         pause = min(_LONGEST_PAUSE, pause * 1.3)
         infos: dict[str, Info] = client.query(list(left))
-        now = time.monotonic()
-        missing = {jid: missing.get(jid, now) for jid in left if jid not in infos}
-        ended: dict[str, Info | None] = {jid: info for jid, info in infos.items() if is_exited(info)}
-        ended.update((jid, None) for jid, since in missing.items() if now - since >= UNKNOWN_FOR)
+        ended = {jid: infos.get(jid) for jid in unknown.sort(left, infos, time.monotonic())}
         left = [jid for jid in left if jid not in ended]
         running = sum(jid in infos and infos[jid]["state"] == "running" for jid in left)
         yield Progress(ended, running, len(left) - running)

@@ -22,7 +22,8 @@ from meeseeks.errors import MeeseeksError
 from .outputs import Outputs
 from .settings import Place
 from .shown import UNKNOWN, answered, check_change, is_final, overlaid, provisional, refused, was_refused
-from .watchers import UNKNOWN_FOR, Watcher, Watchers
+from .unknown import UNKNOWN_FOR
+from .watchers import Watcher, Watchers
 from .writes import Errand, Outbox, Write
 
 __all__ = ["Cache", "Info", "is_final"]
@@ -342,16 +343,16 @@ class Cache:
             for jid in gone:
                 self._drop(jid)
 
-    def find_missing(self, now: float) -> None:
-        """Forget what has been unknown to the node for a while, and tell those who wait for it.
+    def find_missing(self, heard_at: float) -> None:
+        """Forget what was unknown for a while to the node, last heard at this time, and tell those who wait for it.
 
         Not what a node that is away may have: that reads 'unknown', and is waited for.
         """
         with self.lock:
             for jid, since in list(self._vanished.items()):
-                if now - since >= UNKNOWN_FOR and not self._is_elsewhere(jid):
+                if heard_at - since >= UNKNOWN_FOR and not self._is_elsewhere(jid):
                     self._drop(jid)
-            for jid in self._watchers.tell_missing(self._table.__contains__, now):
+            for jid in self._watchers.tell_missing(self._table.__contains__, heard_at):
                 _log.warning("job %s is not known any more", jid)
 
     def _is_old(self, record: Record, before: float | None) -> bool:

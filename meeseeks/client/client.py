@@ -319,8 +319,7 @@ class Client:
         if self._cache is None:
             return poll_until_over(ask, wanted, deadline, enough)
         cache = self._synced("wait_for", deadline)
-        watch_until_over(cache, ask, self._channel.check_open, wanted, deadline, enough)
-        return self.look_up(wanted)
+        return watch_until_over(cache, ask, self.look_up, self._channel.check_open, wanted, deadline, enough)
 
     def look_up(self, jids: Iterable[str]) -> dict[str, Any]:
         """{id: jobinfo, or False} of each id: from the cache where the job is there, else from the node.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from meeseeks.errors import MeeseeksError
 
 from .arguments import is_exited
-from .watchers import UNKNOWN_FOR
+from .unknown import Unknown
 
 if TYPE_CHECKING:
     from .client import Client
@@ -43,8 +43,6 @@ class _Pending:
         self.client = client
         self.call = call
         self.job = job
-        self.missing: dict[str, float] = {}
-        """Jobs that the node did not know when it was asked, and since when (monotonic)."""
 
 
 class _Dispatcher:
@@ -53,14 +51,15 @@ class _Dispatcher:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._due: queue.SimpleQueue[tuple[_Pending, str]] = queue.SimpleQueue()
-        self._owed: dict[tuple[_Pending, str], None] = {}
+        self._owed: dict[str, list[_Pending]] = {}  # by the job's id
         self._threads: set[str] = set()
 
     def add(self, pending: _Pending, jids: Sequence[str]) -> None:
         """Owe the callback once for each of the jobs."""
         has_cache = pending.client.has_cache
         with self._lock:
-            self._owed.update(dict.fromkeys((pending, jid) for jid in jids))
+            for jid in dict.fromkeys(jids):
+                self._owed.setdefault(jid, []).append(pending)
             self._start(_DISPATCHER, self._run)
             if not has_cache:
                 self._start(_POLLER, self._poll)
@@ -73,7 +72,7 @@ class _Dispatcher:
         if not self._owed:
             return
         with self._lock:
-            told = [owed for owed in self._owed if owed[0].client is client and owed[1] in infos]
+            told = [(pending, jid) for jid in infos for pending in self._owed.get(jid, ()) if pending.client is client]
         for pending, jid in told:
             if is_exited(infos[jid]):
                 self._due.put((pending, jid))  # the dispatcher drops one that it has called already
@@ -92,11 +91,20 @@ class _Dispatcher:
                     return
                 continue
             with self._lock:
-                is_owed = (pending, jid) in self._owed
-                self._owed.pop((pending, jid), None)
+                is_owed = self._forget(pending, jid)
             if is_owed:
                 _call(pending, jid)
             del pending  # or the last job would be kept for as long as nothing else happens
+
+    def _forget(self, pending: _Pending, jid: str) -> bool:
+        """Under the lock: owe this no more; whether it was."""
+        owed = self._owed.get(jid, [])
+        if pending not in owed:
+            return False
+        owed.remove(pending)
+        if not owed:
+            del self._owed[jid]
+        return True
 
     def _may_end(self) -> bool:
         """Forget what is owed to closed Clients; True, and the dispatcher must end, if nothing is left for it.
@@ -104,9 +112,9 @@ class _Dispatcher:
         Not what is due: those jobs were over before their Client was closed. Only the dispatcher itself can tell.
         """
         with self._lock:
-            closed = [owed for owed in self._owed if owed[0].client.closed and self._due.empty()]
-            for owed in closed:
-                del self._owed[owed]
+            closed = [owed for owed in self._all() if owed[0].client.closed and self._due.empty()]
+            for pending, jid in closed:
+                self._forget(pending, jid)
             left = not self._due.empty() or bool(self._owed)
             if not left:
                 self._threads.discard(_DISPATCHER)
@@ -114,35 +122,38 @@ class _Dispatcher:
             _log.warning("the Client of job %s was closed before the job was over: nobody is notified", jid)
         return not left
 
+    def _all(self) -> list[tuple[_Pending, str]]:
+        return [(pending, jid) for jid, owed in self._owed.items() for pending in owed]
+
     def _poll(self) -> None:
         pause = threading.Event()
+        unknown: dict[Client, Unknown] = {}
         while True:
             asked: dict[Client, list[tuple[_Pending, str]]] = defaultdict(list)
             with self._lock:
-                for owed in self._owed:
+                for owed in self._all():
                     if not owed[0].client.has_cache and not owed[0].client.closed:
                         asked[owed[0].client].append(owed)
                 if not asked:
                     self._threads.discard(_POLLER)
                     return
+            unknown = {client: unknown.get(client, Unknown()) for client in asked}
             for client, pending in asked.items():
-                self._ask(client, pending)
+                self._ask(client, pending, unknown[client])
             del asked
             pause.wait(_POLL)
 
-    def _ask(self, client: Client, asked: list[tuple[_Pending, str]]) -> None:
+    def _ask(self, client: Client, asked: list[tuple[_Pending, str]], unknown: Unknown) -> None:
         """Have the Client look: it hands on what is over. And see which jobs there are none of."""
+        jids = list(dict.fromkeys(jid for _, jid in asked))
         try:
-            infos = client.query([jid for _, jid in asked])
+            infos = client.query(jids)
         except MeeseeksError as error:
             _log.warning("can't ask for %d jobs, and will try again: %s", len(asked), error)
             return
-        now = time.monotonic()
+        over = set(unknown.sort(jids, infos, time.monotonic()))
         for pending, jid in asked:
-            if jid in infos:
-                pending.missing.pop(jid, None)
-            # Perhaps it is not known yet: the Client may have moved on to another node.
-            elif now - pending.missing.setdefault(jid, now) >= UNKNOWN_FOR:
+            if jid in over:
                 self._due.put((pending, jid))
 
 

@@ -82,7 +82,7 @@ class Replica:
             if wanted or not self._current or now >= self._check_at or now - self._heard_at >= self._patience():
                 if now >= self._check_at:
                     self._check_at, self._views_due = now + self._poll, True
-                    self._cache.find_missing(now)
+                    self._cache.find_missing(self._heard_at)
                 self._sync()
         if self._channel.link.ready and self._current:
             self._deliver()

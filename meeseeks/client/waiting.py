@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from meeseeks.errors import RequestTimeout
 
 from .arguments import is_exited
-from .watchers import UNKNOWN_FOR
+from .unknown import Unknown
 
 if TYPE_CHECKING:
     from .cache import Cache
@@ -26,33 +26,35 @@ Ask = Callable[[list[str]], dict[str, Any]]
 """{id: jobinfo} of those of the ids that are known, or in doubt."""
 
 
-class _Unknown:
-    """Ids that the node does not know: which of them may still come, and which are none.
-
-    Also of those that were seen: the Client may have moved on to a node that has not heard of them yet.
-    """
-
-    def __init__(self) -> None:
-        self._since: dict[str, float] = {}
-
-    def sort(self, asked: Iterable[str], infos: dict[str, Any]) -> list[str]:
-        """Of the ids that were asked for just now, those that are over: ended, gone again, or no jobs at all."""
-        now = time.monotonic()
-        over = []
-        for jid in asked:
-            if jid in infos:
-                self._since.pop(jid, None)
-                if is_exited(infos[jid]):
-                    over.append(jid)
-            elif now - self._since.setdefault(jid, now) >= UNKNOWN_FOR:
-                over.append(jid)
-        return over
-
-
 def watch_until_over(
+    cache: Cache,
+    ask: Ask,
+    look_up: Ask,
+    check_open: Callable[[], None],
+    jids: Sequence[str],
+    deadline: float | None,
+    enough: int,
+) -> dict[str, Any]:
+    """Return when so many of the jobs are over for good, or nobody knows them; RequestTimeout at the deadline.
+
+    What is returned says so of each that counts: one that comes, or is run again, just then is waited for once more.
+    """
+    pause = _POLL_MIN
+    while True:
+        _watch(cache, ask, check_open, jids, deadline, enough)
+        infos = look_up(list(jids))
+        over = sum(not info or is_exited(info) for info in infos.values())
+        if over >= enough:
+            return infos
+        if _is_past(deadline):
+            raise _late(over, jids)
+        threading.Event().wait(min(pause, _left(deadline)))
+        pause = min(_POLL_MAX, pause * 1.5)
+
+
+def _watch(
     cache: Cache, ask: Ask, check_open: Callable[[], None], jids: Sequence[str], deadline: float | None, enough: int
 ) -> None:
-    """Return when so many of the jobs are over for good, or nobody knows them; RequestTimeout at the deadline."""
     over: set[str] = set()
     done = threading.Event()
 
@@ -66,10 +68,10 @@ def watch_until_over(
     try:
         for jid in jids:
             cache.watch(jid, watcher)
-        unknown, pause = _Unknown(), _POLL_MIN
+        unknown, pause = Unknown(), _POLL_MIN
         # Not here: the push is still on its way, it has left the cache, or there is no such job.
         while missing := [jid for jid in jids if jid not in over and jid not in cache]:
-            for jid in unknown.sort(missing, ask(missing)):
+            for jid in unknown.sort(missing, ask(missing), time.monotonic()):
                 watcher(jid)
             if done.wait(min(pause, _left(deadline))) or _is_past(deadline):
                 break
@@ -86,7 +88,7 @@ def watch_until_over(
 def poll_until_over(ask: Ask, jids: Sequence[str], deadline: float | None, enough: int) -> dict[str, Any]:
     """The same by queries; returns {id: jobinfo, or False} of all the jobs."""
     pause = min(_POLL_MIN, _POLL_ONE * len(jids))
-    waiter, unknown = threading.Event(), _Unknown()
+    waiter, unknown = threading.Event(), Unknown()
     infos: dict[str, Any] = {}
     left = dict.fromkeys(jids)
     while True:
@@ -97,7 +99,7 @@ def poll_until_over(ask: Ask, jids: Sequence[str], deadline: float | None, enoug
                 raise
             raise _late(len(jids) - len(left), jids, f"; the last that was heard: {error}") from error
         infos.update(answer)
-        for jid in unknown.sort(list(left), answer):
+        for jid in unknown.sort(list(left), answer, time.monotonic()):
             infos[jid] = answer.get(jid, False)
             del left[jid]
         if len(jids) - len(left) >= enough:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["UNKNOWN_FOR", "Watcher", "Watchers"]
+from .unknown import UNKNOWN_FOR
+
+__all__ = ["Watcher", "Watchers"]
 
 Watcher = Callable[[str], None]
 """Called once with a job's id when the job is over; under the cache's lock, so it only notes that."""
-
-UNKNOWN_FOR = 3.0
-"""Seconds. A job that another node took this moment is unknown to ours for some milliseconds, or until a broadcast that
-was lost is asked for again: what nobody has heard of for so long is no job."""
 
 
 class Watchers:

@@ -12,7 +12,7 @@ from meeseeks import InvalidRequest, RequestFailed
 from meeseeks.client.arguments import is_exited
 from meeseeks.client.cache import Cache, is_final
 from meeseeks.client.settings import Address, Place
-from meeseeks.client.watchers import UNKNOWN_FOR
+from meeseeks.client.unknown import UNKNOWN_FOR
 from meeseeks.core.record import Record, Spec, Status, jobinfo
 from tests.support.wait import wait_until
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from meeseeks import Client
-from meeseeks.client.watchers import UNKNOWN_FOR
+from meeseeks.client.unknown import UNKNOWN_FOR
 from meeseeks.core.effects import Beat, Snapshot, Update
 from meeseeks.core.record import Record, Spec, Status
 from meeseeks.wire import codec, sockets, transfer

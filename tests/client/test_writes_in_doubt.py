@@ -10,7 +10,7 @@ import pytest
 from meeseeks import RequestFailed
 from meeseeks.client.cache import Cache
 from meeseeks.client.settings import Address, Place
-from meeseeks.client.watchers import UNKNOWN_FOR
+from meeseeks.client.unknown import UNKNOWN_FOR
 from meeseeks.core.record import Record, Spec, Status, jobinfo
 
 A, B = Place(Address("a", 1), "10.0.0.1"), Place(Address("b", 1), "10.0.0.2")
