@@ -330,8 +330,7 @@ class Cache:
         """
         with self.lock:
             gone = [record.spec.id for record in self._table if record.spec.id not in jids]
-            untold = {write.jid for write in self._outbox if write.fresh and write.seq is None}
-            now = time.monotonic()
+            now, untold = time.monotonic(), {write.jid for write in self._outbox if write.fresh and write.seq is None}
             self._vanished = {jid: self._vanished.get(jid, now) for jid in gone if jid not in untold}
 
     def upkeep(self) -> None:
