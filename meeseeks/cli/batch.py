@@ -149,6 +149,9 @@ def submit_all(client: Client, batch: Batch) -> tuple[dict[str, dict[str, Any]],
             part = specs[span]
             try:
                 submitted.update(client.submit(**part[0]) if len(part) == 1 else client.submit_many(part))
+            except KeyboardInterrupt:
+                _warn_interrupted(batch, span, submitted)
+                raise
             except MeeseeksError as error:
                 if submitted:
                     return submitted, _told(error, batch, span.start, submitted)
@@ -195,6 +198,15 @@ def _told(error: MeeseeksError, batch: Batch, done: int, submitted: Mapping[str,
     told = kind(f"{error}; {done} of {len(batch.specs)} jobs are submitted, {first} to {last}; from {rest} on {became}")
     told.__cause__ = error
     return told
+
+
+def _warn_interrupted(batch: Batch, under_way: slice, submitted: Mapping[str, Any]) -> None:
+    """Say in a line on stderr which jobs are submitted by now, and which may be: their ids were not printed yet."""
+    names = [*submitted]
+    which = f", {names[0]} to {names[-1]}" if names else ""
+    first, count = batch.specs[under_way.start].get("id"), under_way.stop - under_way.start
+    rest = f"{count} more, from {first} on," if first else f"{count} more"
+    warn(f"interrupted: {under_way.start} of {len(batch.specs)} jobs are submitted{which}, and {rest} may be")
 
 
 @contextmanager

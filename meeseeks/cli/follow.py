@@ -29,6 +29,7 @@ PATIENCE_S = 30.0
 
 _WAIT_S = 2.0
 _PIECE = 1024 * 1024
+_UNSTARTED_S = 3.0
 _UNKNOWN_FOR_S = 3.0  # a node that we have moved on to may not have heard of the job yet
 _PAUSE_FIRST, _PAUSE_LAST = 0.01, 0.25
 
@@ -63,12 +64,15 @@ class Follower:
         logging.getLogger("meeseeks.client").addHandler(logging.NullHandler())
         logging.getLogger("meeseeks.client").propagate = False
 
-    def follow(self, on_run: Callable[[Any], None] | None = None) -> dict[str, Any] | None:
-        """Until the job is over for good: its last jobinfo, or None if no node knows it. `on_run` hears of each run.
+    def follow(
+        self, on_run: Callable[[Any], None] | None = None, on_wait: Callable[[], None] | None = None
+    ) -> dict[str, Any] | None:
+        """Until the job is over for good: its last jobinfo, or None if no node knows it.
 
+        `on_run` hears of each run, `on_wait` once if there is none for some seconds.
         Incomplete, NodeUnreachable or RequestTimeout once patience is at its end.
         """
-        pause, trouble_at, unknown_at = _PAUSE_FIRST, 0.0, 0.0
+        pause, trouble_at, unknown_at, began_at = _PAUSE_FIRST, 0.0, 0.0, time.monotonic()
         while True:
             try:
                 answer = self._ask()
@@ -86,6 +90,9 @@ class Follower:
             if answer.get("ended") and is_exited(answer["info"]):
                 info: dict[str, Any] = answer["info"]
                 return info
+            if self.run is None and on_wait is not None and time.monotonic() - began_at > _UNSTARTED_S:
+                on_wait()
+                on_wait = None
             if has_news:
                 pause = _PAUSE_FIRST
             elif not answer or answer.get("ended"):  # else the node has waited for us

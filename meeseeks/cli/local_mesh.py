@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from meeseeks.errors import NodeUnreachable
 from meeseeks.executor.program import program
+from meeseeks.node.parent import PARENT
 
 if TYPE_CHECKING:
     from meeseeks import Client
@@ -51,7 +52,7 @@ class LocalNode:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, _MARK: mark},
+                env={**os.environ, _MARK: mark, PARENT: str(os.getpid())},
             )
 
     def wait_ready(self) -> None:

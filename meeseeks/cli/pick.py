@@ -15,8 +15,8 @@ __all__ = ["infos_of", "warn_missing", "warn_over", "warn_stuck"]
 
 _NAMED = 5
 """Ids that are not there, and are named."""
-_NOWHERE = {"no online node has pool": "mks pools", "there is no node": "mks nodes"}
-"""How the reasons begin that a wrong name has, and what shows the right ones."""
+_NOWHERE = {"no online node has pool": "mks pools", "there is no node": "mks nodes", " is offline": "mks nodes"}
+"""What stands in the reasons that a wrong name has, or a node that is gone, and what shows the right ones."""
 _SETS = ("@", "-", "")
 """What follows the id that was given: for a job on each of several nodes, for --array, and in an id cut short."""
 _AT_ONCE = 500
@@ -62,17 +62,18 @@ def _meant(client: Client, jid: str) -> str:
     return ""
 
 
-def warn_stuck(submitted: dict[str, dict[str, Any]]) -> None:
-    """Say in a line on stderr that a new job waits for a pool or a node that is nowhere: often its name is misspelt."""
+def warn_stuck(submitted: dict[str, dict[str, Any]]) -> bool:
+    """Say in a line on stderr that a new job waits for a pool or node that is not there; whether there is one."""
     for jid, info in submitted.items():
         reason = info.get("reason") or ""
-        for begins, command in _NOWHERE.items():
-            if reason.startswith(begins):
+        for words, command in _NOWHERE.items():
+            if words in reason:
                 shows = f"'{command}' shows those that are there"
                 if reason.endswith("(pools are: none)"):
                     shows = f"'mks conf pools.{info['pool']}.slots=2' makes one"
                 warn(f"job {jid} waits: {reason}; {shows}, 'mks kill {jid}' takes it back")
-                return
+                return True
+    return False
 
 
 def warn_over(submitted: dict[str, dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +33,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PIPED = "-"
 _DEFAULT_TIMEOUT_S = 10.0
 _KILL_AGAIN_S = 0.5
+_IN_LINE = ("taken", "in line", "assigned to node", "being assigned", "not assigned it yet", "moment", "short delay")
+"""Words of the reasons that every job may have before its start."""
 _ONE_SIGNAL_S = 0.5
 """Signals that come so close together are one: timeout(1) sends each to us and to our process group."""
 
@@ -58,8 +60,9 @@ def run_command(call: Invocation, /, where: str, command: list[str], local: bool
     the job again, its stdin is empty then.
 
     Ctrl-C and SIGTERM kill the job; a second Ctrl-C does not wait for its end. A SIGKILL ends only us: the job goes on,
-    or waits for its stdin, until 'mks kill' or --runtime ends it. A node that is started again, or a
-    connection that breaks, is waited for (--timeout; default 30 seconds), and no byte is lost or shown twice.
+    or waits for its stdin, until 'mks kill' or --runtime ends it; with --local it is ended as well. A node that is
+    started again, or a connection that breaks, is waited for (--timeout; default 30 seconds), and no byte is lost or
+    shown twice.
     """  # noqa: D301 - click looks for the character itself
     from .feed import has_input
 
@@ -73,12 +76,12 @@ def run_command(call: Invocation, /, where: str, command: list[str], local: bool
     with _Signals(spec["id"]) as signals, _client(call, spec, local=local) as client:
         if options["jid"] is not None and client.query([spec["id"]]):
             raise InvalidRequest(f"there is a job {spec['id']!r} already: give another --id")
-        warn_stuck(client.submit(**spec))
-        return _show(call, client, spec, signals)
+        is_told = warn_stuck(client.submit(**spec))
+        return _show(call, client, spec, signals, is_told=is_told)
 
 
-def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Signals) -> int:
-    """Follow the submitted job to its end; the exit code."""
+def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Signals, *, is_told: bool) -> int:
+    """Follow the submitted job to its end; the exit code. `is_told`: why it waits."""
     from .feed import Feeder
     from .follow import PATIENCE_S, STREAMS, Follower, Incomplete
 
@@ -88,7 +91,8 @@ def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Sign
     feeder = Feeder(client, jid) if spec.get("stdin") == _PIPED else None
     signals.kill_with(client)
     try:
-        info = follower.follow(feeder.start if feeder is not None else None)
+        on_wait = None if is_told else lambda: _warn_waits(client, jid)
+        info = follower.follow(feeder.start if feeder is not None else None, on_wait)
     except Incomplete as error:
         if error.info["rc"] is None:
             return _exit_code(jid, error.info)
@@ -103,6 +107,15 @@ def _show(call: Invocation, client: Client, spec: dict[str, Any], signals: _Sign
         if feeder is not None:
             feeder.stop()
     return SIGNAL_BASE + signals.caught if signals.caught else _exit_code(jid, info)
+
+
+def _warn_waits(client: Client, jid: str) -> None:
+    """Say in a line on stderr why a job has not started yet: not if it only is in line, as jobs are."""
+    with suppress(MeeseeksError):  # the follower says what is wrong with our node, and when
+        info = client.query([jid]).get(jid, {})
+        reason = info.get("reason") or ""
+        if reason and not any(words in reason for words in _IN_LINE):
+            warn(f"job {jid} waits: {reason}; 'mks kill {jid}' takes it back")
 
 
 def _end_unwritten(client: Client, jid: str, error: OSError) -> int:

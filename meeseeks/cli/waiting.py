@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meeseeks.client.arguments import is_exited
 from meeseeks.client.unknown import Unknown
+from meeseeks.core.record import END_STATES
 
 if TYPE_CHECKING:
     from meeseeks import Client
@@ -54,7 +55,7 @@ def follow(
     """
     over: dict[str, Info | None] = {jid: info for jid, info in infos.items() if is_exited(info)}
     left = {jid: info for jid, info in infos.items() if jid not in over}
-    running = sum(info["state"] == "running" for info in left.values())
+    running = sum(map(_runs, left.values()))
     yield Progress(over, running, len(left) - running)
     if not left:
         return
@@ -75,8 +76,13 @@ def _by_asking(client: Client, left: Sequence[str]) -> Iterator[Progress]:
         infos: dict[str, Info] = client.query(list(left))
         ended = {jid: infos.get(jid) for jid in unknown.sort(left, infos, time.monotonic())}
         left = [jid for jid in left if jid not in ended]
-        running = sum(jid in infos and infos[jid]["state"] == "running" for jid in left)
+        running = sum(jid in infos and _runs(infos[jid]) for jid in left)
         yield Progress(ended, running, len(left) - running)
+
+
+def _runs(info: Info) -> bool:
+    """Also one that is killed, and whose node has not ended it yet."""
+    return info["state"] == "running" or (info["active"] and info["state"] in END_STATES)
 
 
 def _by_push(pushed: Client, client: Client, jids: Sequence[str], deadline: float) -> Iterator[Progress]:

@@ -40,6 +40,9 @@ def ready_spec(jobspec: Mapping[str, Any]) -> tuple[dict[str, Any], Repeat]:
     if not isinstance(jobspec, Mapping):
         raise InvalidRequest(f"a jobspec is a map, not {type(jobspec).__name__}")
     spec = dict(jobspec)
+    for key, value in spec.items():
+        if isinstance(value, (set, frozenset)):  # it would travel as a list, in any order
+            checked({key: value}, new=False)
     if spec.get("id") is None:
         spec["id"] = uuid.uuid4().hex
         if spec.get("state") == NEW:

@@ -157,6 +157,8 @@ class Client:
         All are checked before the first is sent. They travel 2,000 at a time; if a node refuses one (a change of an
         active job, say), none of those that travel with it is carried out.
         """
+        if not isinstance(specs, Iterable):
+            raise InvalidRequest(f"submit_many takes jobspecs, not {specs!r}")
         ready = [ready_spec(spec) for spec in specs]
         for spec, _ in ready:
             checked(spec, new=False)
@@ -171,7 +173,10 @@ class Client:
         return result
 
     def query(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
-        """By id: the jobinfo, or False if there is no such job. By a list of ids, or filters: {id: jobinfo}."""
+        """By id: the jobinfo, or False if there is no such job. By a list of ids, or filters: {id: jobinfo}.
+
+        Output that is too large to travel with a job's status is in the answer for one id only.
+        """
         return self._query(jobs_meant("query", jids, filters))
 
     def kill(self, jids: str | Iterable[str] | None = None, /, **filters: Any) -> Any:
@@ -213,7 +218,7 @@ class Client:
         """
         cache = self._need_cache("submit_job")
         jid = jobspec.get("id")
-        known = jid is not None and jid in cache
+        known = isinstance(jid, str) and jid in cache
         # What names an id and is no whole jobspec is about a job that has left the cache: its node is to judge it.
         is_whole = jobspec.get("pool") is not None and jobspec.get("args") is not None
         changes = checked(jobspec, new=not known and (is_whole or jid is None))
@@ -238,6 +243,8 @@ class Client:
 
     def get_job(self, jid: str) -> Any:
         """The jobinfo from the cache, or False if it is not there. Large output is fetched from the job's node once."""
+        if not isinstance(jid, str):
+            raise InvalidRequest(f"get_job takes a job id, not {jid!r}")
         cache = self._synced("get_job")
         info = cache.info(jid)
         if info is None:
@@ -306,7 +313,7 @@ class Client:
         A job that is unknown to the node for three seconds reads False, and counts as over.
         RequestTimeout after `timeout` seconds (None: never).
         """
-        wanted = [jids] if isinstance(jids, str) else list(dict.fromkeys(jids))
+        wanted = list(dict.fromkeys(jobs_meant("wait_for", [jids] if isinstance(jids, str | None) else jids, {})))
         deadline = None if timeout is None else time.monotonic() + timeout
 
         def ask(asked: list[str]) -> dict[str, Info]:

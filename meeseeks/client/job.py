@@ -56,7 +56,8 @@ class Job:
         args: the command; the same as the key `args`.
         client: the Client to use; None is the global one (`get_global_client`).
         notify: is called with this Job when it is over for good, from a thread of the library; for several jobs once
-            for the end of each. What it raises is logged.
+            for the end of each. A job whose node is lost is over, and nobody is notified again if that turns out to be
+            wrong. What it raises is logged.
         jobspec: the keys of a jobspec, as in API.md.
 
     Raises:
@@ -113,7 +114,9 @@ class Job:
         if key == "id":
             raise InvalidRequest("the id of a job that was started can't be changed")
         submit = self.client.submit_job if self.client.has_cache else self.client.submit
-        for jid in self._jids():
+        group = self._spec["id"]
+        # Of several jobs all change, or none. Each has a node of its own.
+        for jid in [group] if self.multi and key != "node" else self._jids():
             submit(id=jid, **{key: value})
 
     def _refuse(self, key: str) -> NoReturn:

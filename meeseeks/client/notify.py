@@ -6,6 +6,7 @@ for those without, a second thread asks their nodes, unless somebody else asks t
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import queue
@@ -15,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meeseeks.errors import MeeseeksError
+from meeseeks.errors import ClientClosed, MeeseeksError
 
 from .arguments import is_exited
 from .unknown import Unknown
@@ -76,6 +77,11 @@ class _Dispatcher:
         for pending, jid in told:
             if is_exited(infos[jid]):
                 self._due.put((pending, jid))  # the dispatcher drops one that it has called already
+
+    def owed(self) -> list[str]:
+        """The jobs for which a callback is owed."""
+        with self._lock:
+            return list(self._owed)
 
     def _start(self, name: str, target: Callable[[], None]) -> None:
         if name not in self._threads:
@@ -148,6 +154,8 @@ class _Dispatcher:
         jids = list(dict.fromkeys(jid for _, jid in asked))
         try:
             infos = client.query(jids)
+        except ClientClosed:
+            return  # the dispatcher says so
         except MeeseeksError as error:
             _log.warning("can't ask for %d jobs, and will try again: %s", len(asked), error)
             return
@@ -165,6 +173,15 @@ def _call(pending: _Pending, jid: str) -> None:
 
 
 _dispatcher = _Dispatcher()
+
+
+@atexit.register
+def _tell_owed() -> None:
+    if jids := _dispatcher.owed():  # nobody else says so where a script just ends
+        more = f" and {len(jids) - 1} more" if len(jids) > 1 else ""
+        _log.warning("this process ends before job %s%s is over: nobody is notified", jids[0], more)
+
+
 # A child has neither the threads nor the Clients: what is owed is its parent's business.
 os.register_at_fork(after_in_child=lambda: _Dispatcher.__init__(_dispatcher))
 

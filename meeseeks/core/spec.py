@@ -47,7 +47,9 @@ def check(request: Mapping[Any, Any], *, new: bool) -> dict[str, Any]:
             raise InvalidRequest(unknown("key", key, JOB_KEYS))
     for key in ("pool", "args"):
         if new and request.get(key) is None:
-            raise InvalidRequest(f"a new job needs {key!r}")
+            jid = request.get("id") if request.get("pool") is None and request.get("args") is None else None
+            why = "" if jid is None else f"no job has id {shown(jid)}, and "
+            raise InvalidRequest(f"{why}a new job needs {key!r}")
     result: dict[str, Any] = {}
     for key, value in request.items():
         if value is not None or key in ("pool", "args"):

@@ -124,7 +124,7 @@ class Table:
 
         `tag` matches one of the tags; `id` may be a list. An unknown key is an InvalidRequest.
         """
-        filters = dict(filters)
+        filters = {key: list(value) if isinstance(value, tuple) else value for key, value in filters.items()}
         candidates = self._candidates(filters)
         if not filters:
             return list(candidates)

@@ -18,6 +18,7 @@ from meeseeks.config import NodeConfig
 from meeseeks.errors import InvalidRequest
 
 from .node import Node
+from .parent import end_with_parent
 
 __all__ = ["run"]
 
@@ -40,6 +41,8 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     jobs go on.
     """
     _set_up_logging(config, log_format)
+    if not end_with_parent():
+        return 1
     _raise_file_limit()
     _give_memory_back()
     for warning in config.warnings:

@@ -128,6 +128,11 @@ class Line:
         self.dealer = self._take(dialer.dealer(host, port))
         self._dealer_monitor = self._monitors[-1]
 
+    @property
+    def trouble(self) -> str:
+        """What the log says already of connections that do not come about; '' if it says nothing."""
+        return self._said[0] or ("its address is not known" if self._address is None else "")
+
     def listen(self, pub_port: int) -> None:
         """Connect to where the node publishes."""
         self.subscriber = self._take(self._dialer.subscriber(self.host, self.port, pub_port))

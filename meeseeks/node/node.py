@@ -69,7 +69,7 @@ class Node:
         self._executor_at = monotonic()  # when it was started, or is to be
         self.access = Access(config)
         self._subscriptions = Subscriptions(self._rarely)
-        self._folder = StateFolder(config.state_dir, keep_output=config.state.sync != "memory")
+        self._folder = StateFolder(config.state_dir, config.name, keep_output=config.state.sync != "memory")
         self._identity = Identity(self._folder.path, self.access.keys)
         self._durability = Durability(config, self._folder)
         self._poller = sockets.Poller()
@@ -87,6 +87,7 @@ class Node:
         )
         self.state.wanted_topics = set()
         self._known_names = KnownNames(self._folder.path, self.state.mesh.names)
+        self._history = History(config.state.history)
         self._executor = ExecutorHandle(
             self._folder.path,
             self.name,
@@ -99,7 +100,6 @@ class Node:
         self._peers = Peers(self.state, self._poller, self.hello, self._dialer)
         self._peers.set_fixed(config.peers())
         self.streams = Streams(self.state, self._peers, self._executor)
-        self._history = History(config.state.history)
         self._tick_at = 0.0
         self._turn_s_max = 0.0
         for socket in (self._router, self._executor.line, *self.access.sockets):

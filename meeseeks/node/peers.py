@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _GREET_EVERY = 1.0
 _FORGET_DIAL_AFTER = 10.0
+_UNANSWERED_AFTER = 5.0
+"""Seconds after which the log says that nobody answers at an address that the configuration names."""
 _SPREAD_S = 5.0
 _DRAIN_MAX = 1000
 """Messages read from one peer in one turn: the others want to be heard as well."""
@@ -83,11 +85,16 @@ class Peers:
                 self._dial(at, now)
         for at, line in list(self._dials.items()):
             self._greet(line, now)
+            is_explained = line.trouble or at in self._said
+            if at in self._fixed and now - line.dialled_at > _UNANSWERED_AFTER and not is_explained:
+                self._complain_of(at, "no node answers there yet; it goes on trying")
             if at not in self._fixed and now - line.dialled_at > _FORGET_DIAL_AFTER:
                 self._drop_dial(at)
         for name, line in self._links.items():
             peer = self._state.mesh.peers.get(name)
-            if peer is None or peer.beat is None or self._state.settings.name not in peer.beat.sees:
+            is_unmet = peer is None or peer.beat is None or self._state.settings.name not in peer.beat.sees
+            # One that is silent may be back, and publish at another port: it knows nobody, and can't say so.
+            if is_unmet or not self._state.mesh.is_alive(name, self._state.ledger.now):
                 self._greet(line, now)
         unsent, self._unsent = self._unsent, {}
         for wanted in unsent.values():
@@ -270,6 +277,7 @@ class Peers:
             self._state.mesh.unwanted.discard(hello.node)
         self._state.on_met(hello.node, hello.incarnation, line.host, hello.port, hello.pub_port)
         self.refused = None
+        self._complained_of.pop(at, None)
         # The node may be linked already under another of its addresses: one link is enough.
         self._known_as[at] = hello.node
         if at in self._dials and hello.node in self._links:
@@ -302,9 +310,12 @@ class Peers:
         try:
             self._dials[at] = self._open(*at, now)
         except MeeseeksError as error:
-            if self._complained_of.get(at) != str(error):
-                self._complained_of[at] = str(error)
-                log.warning("can't dial %s:%d: %s", *at, error)
+            self._complain_of(at, str(error))
+
+    def _complain_of(self, at: tuple[str, int], why: str) -> None:
+        if self._complained_of.get(at) != why:
+            self._complained_of[at] = why
+            log.warning("can't link to %s:%d: %s", *at, why)
 
     def _open(self, host: str, port: int, now: float) -> Line:
         line = Line(host, port, self._dialer, self._poller)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.cli.conftest import TIMEOUT, call
 from tests.cli.pipes import start
+from tests.support.processes import children_of, is_running
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -34,6 +36,19 @@ def test_a_signal_ends_all_of_it(scratch, number):
         process.send_signal(number)
         assert process.wait(TIMEOUT) == 128 + number
         assert process.stderr.read() == b""
+
+
+def test_a_sigkill_ends_its_node_and_the_job(tmp_path):
+    """Nobody could ask that node for anything."""
+    script = f"echo $PPID > {tmp_path}/executor; echo on; exec sleep 60"
+    with start(None, "run", "--local", "p", "--", "sh", "-c", script, TMPDIR=str(tmp_path)) as process:
+        assert process.stdout.readline() == b"on\n"
+        executor = int((tmp_path / "executor").read_text())
+        below = [executor, *children_of(process.pid), *children_of(executor)]
+        assert len(below) == 3
+        process.kill()
+        process.wait(TIMEOUT)
+        wait_until(lambda: not [pid for pid in below if is_running(pid)], 20)
 
 
 @pytest.mark.parametrize(("args", "said"), [(["p@a"], "leave '@a' out"), (["--address", "x", "p"], "--address")])

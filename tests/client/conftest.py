@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -125,3 +126,11 @@ def cached(place: Place) -> Iterator[Client]:
 def tag() -> str:
     """A tag that no other test uses: a mesh is shared by all tests of a file."""
     return uuid.uuid4().hex
+
+
+@pytest.fixture(params=["cached", "asking"])
+def either(request: pytest.FixtureRequest, place: Place) -> Iterator[Client]:
+    """A Client with a cache, and one without: a Job behaves the same."""
+    options: dict[str, Any] = {"refresh": 1} if request.param == "cached" else {}
+    with place.far.client(**options) as client:
+        yield client

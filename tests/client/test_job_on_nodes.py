@@ -18,14 +18,6 @@ from meeseeks.core.spec import JOB_KEYS
 from tests.support.wait import wait_until
 
 
-@pytest.fixture(params=["cached", "asking"])
-def either(request, place):
-    """A Client with a cache, and one without: a Job behaves the same."""
-    options = {"refresh": 1} if request.param == "cached" else {}
-    with place.far.client(**options) as client:
-        yield client
-
-
 @pytest.fixture
 def no_global():
     SHARED.replace(None)

@@ -13,6 +13,7 @@ import pytest
 
 from meeseeks import Client
 from tests.support.nodes import NodeProcess, wait_linked
+from tests.support.ports import free_port
 from tests.support.wait import wait_until
 
 MeshOf = Callable[..., list[NodeProcess]]
@@ -157,6 +158,32 @@ def test_a_folder_that_is_in_use_is_refused(mesh_of: MeshOf) -> None:
     assert "in use by another node" in other.stderr
 
 
+def test_a_folder_of_another_node_is_refused(mesh_of: MeshOf) -> None:
+    """Under another name a node would end the jobs that outlived the one before."""
+    (a,) = mesh_of(1)
+    a.stop()
+    other = subprocess.run(
+        [sys.executable, "-m", "meeseeks.node", "name=b", "listen.port=0", f"state.dir={a.config['state.dir']}"],
+        capture_output=True,
+        text=True,
+        timeout=40,
+    )
+    assert (other.returncode, other.stderr.count("\n")) == (1, 1)
+    assert "is of node 'a', and this is node 'b': start it with name=a" in other.stderr
+    a.start()
+
+
+def test_a_history_that_can_t_be_written_is_all_that_is_said(tmp_path: Path) -> None:
+    settings = ["name=a", "listen.port=0", f"state.dir={tmp_path / 'state'}", f"state.history={tmp_path}"]
+    node = subprocess.run(
+        [sys.executable, "-m", "meeseeks.node", *settings], capture_output=True, text=True, timeout=40
+    )
+    assert (node.returncode, node.stderr) == (
+        1,
+        f"mks node: state.history {tmp_path} can't be written: Is a directory\n",
+    )
+
+
 def test_a_node_that_restarts_learns_everything_again(mesh_of: MeshOf) -> None:
     a, b = mesh_of(2)
     with a.client() as client:
@@ -169,6 +196,32 @@ def test_a_node_that_restarts_learns_everything_again(mesh_of: MeshOf) -> None:
     b.restart()
     wait_linked([a, b])
     assert until_equal([a, b]).keys() == set(jids)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_node_that_comes_back_with_another_pub_port_is_linked_again(mesh_of: MeshOf, is_killed: bool) -> None:
+    """It knows nobody: those who were told of it look whether it is there."""
+    a, b = mesh_of(2)
+    if is_killed:
+        a.kill()
+    else:
+        a.stop()
+    a.config["listen.pub_port"] = free_port()
+    a.start()
+    wait_linked([a, b])
+    with a.client() as client, b.client() as other:
+        (jid,) = client.submit(pool="p", node="b", args=["true"])
+        assert other.wait_for(jid, 15)[jid]["state"] == "done"
+
+
+def test_who_joins_a_node_that_is_not_there_is_told_so(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path, "a", join=f"127.0.0.1:{free_port()}")
+    try:
+        node.start()
+        wait_until(lambda: f"can't link to {node.join}: no node answers there yet" in node.stderr, 20)
+    finally:
+        node.kill()
+        node.sweep()
 
 
 def test_a_killed_node_is_lost_and_its_jobs_are_judged(mesh_of: MeshOf) -> None:

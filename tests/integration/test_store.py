@@ -125,7 +125,7 @@ def test_a_folder_that_is_none_or_a_second_node_on_it_is_one_sentence(tmp_path):
 def test_what_could_not_be_stored_is_told_to_nobody(full_disk):
     """Of a turn whose commit fails no answer may leave that knows of its jobs: a peer would merge them."""
     settings = config.load(pairs=["name=a", f"state.dir={full_disk / 'state'}", "pools.p.slots=1"])
-    durability = Durability(settings, StateFolder(settings.state_dir, keep_output=True))
+    durability = Durability(settings, StateFolder(settings.state_dir, settings.name, keep_output=True))
     state = NodeState(settings.settings(), durability.incarnation, 0.0, 0.0)
     state.requests.submit({"id": "old", "pool": "p", "args": ["true"]})
     before = state.table.get("old")
