@@ -17,7 +17,7 @@ from tests.support.ports import free_ports
 README = ROOT / "README.md"
 SET_UP = [
     "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/mks demo",
-    "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/python -m pytest -q -n 4",
+    "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/python -m pytest -q -n 6",
 ]
 
 pytestmark = pytest.mark.skipif(not README.exists(), reason="the README is in a checkout only")
