@@ -50,9 +50,9 @@ class StateFolder:
     def _check_name(self, node: str) -> None:
         kept = self.path / "name"
         with contextlib.suppress(OSError):  # on a full disk a later start writes it
-            owner = kept.read_text(errors="replace") if kept.exists() else ""
+            owner = kept.read_text("utf-8", errors="replace") if kept.exists() else ""
             if not owner:  # none, or torn by a crash
-                kept.write_text(node)
+                kept.write_text(node, "utf-8")
             elif owner != node:
                 raise ConfigError(
                     f"state.dir {self.path} is of node {owner!r}, and this is node {node!r}: start it with "

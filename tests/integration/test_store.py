@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import sqlite3
 import subprocess
@@ -151,3 +152,14 @@ def test_what_could_not_be_stored_is_told_to_nobody(full_disk):
     assert state.table.get("old") == before
     assert state.requests.ls({"state": "new"}) == ["old"]
     durability.close()
+
+
+def test_the_name_in_a_state_folder_is_the_same_in_every_locale(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib, meeseeks.node.folder as folder\n"
+        "folder.StateFolder(pathlib.Path(sys.argv[1]), 'n\\u0153ud', keep_output=True)"
+    )
+    for locale in ("C", "C.UTF-8"):  # without Python's UTF-8 mode, the first of them knows ASCII only
+        environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, check=True, timeout=30)
+    assert (tmp_path / "name").read_bytes() == "nœud".encode()
