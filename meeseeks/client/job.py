@@ -6,7 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from meeseeks.core.record import FAILED, KILLED, Record, Spec, Status, jobinfo
 from meeseeks.core.spec import JOB_KEYS, check
@@ -20,6 +20,8 @@ from .settings import parse_environment
 from .shared import SHARED
 
 __all__ = ["Job", "get_global_client"]
+
+Callback: TypeAlias = "Callable[[Job], object]"
 
 _INFO_KEYS = frozenset(jobinfo(Record(Spec(id="", pool="", args=(), submit_node=""), Status(epoch=(0, ""))), 0))
 _OUTPUTS = ("stdout_data", "stderr_data")
@@ -53,7 +55,8 @@ class Job:
     one changes them all. Once the Client is closed, only jobs that were seen to end can be read.
 
     Args:
-        args: the command; the same as the key `args`.
+        args: the command; the same as the key `args`. API.md has both `Job(client, notify, *args)` and `Job(*args)`: a
+            Client or None in the first place is `client`, and None or what can be called in the second is `notify`.
         client: the Client to use; None is the global one (`get_global_client`).
         notify: is called with this Job when it is over for good, from a thread of the library; for several jobs once
             for the end of each. A job whose node is lost is over, and nobody is notified again if that turns out to be
@@ -69,10 +72,19 @@ class Job:
     multi: bool
 
     def __init__(
-        self, *args: str, client: Client | None = None, notify: Callable[[Job], object] | None = None, **jobspec: Any
+        self,
+        *args: str | Client | Callback | None,
+        client: Client | None = None,
+        notify: Callback | None = None,
+        **jobspec: Any,
     ) -> None:
-        if args:
-            jobspec["args"] = list(args)
+        command: list[Any] = list(args)
+        if command and client is None and (command[0] is None or isinstance(command[0], Client)):
+            client = command.pop(0)
+            if command and notify is None and (command[0] is None or callable(command[0])):
+                notify = command.pop(0)
+        if command:
+            jobspec["args"] = command
         check(jobspec, new=False)
         if notify is not None and not callable(notify):
             raise InvalidRequest(f"notify is a function that takes the job, not {notify!r}")

@@ -84,6 +84,19 @@ def test_every_key_of_a_jobspec_is_an_attribute(either, tag, tmp_path):
     assert job.wait(30)["generation"] == 2
 
 
+def test_client_and_notify_may_come_before_the_command(either, tag):
+    over = queue.Queue()
+    job = Job(either, over.put, "sh", "-c", "exit 4", pool="p", tags=[tag])
+    assert job.client is either
+    job.start()
+    assert over.get(timeout=30) is job
+    assert (job.args, job.rc) == (["sh", "-c", "exit 4"], 4)
+    assert Job(either, None, "true", pool="p").args == ["true"]
+    assert Job(either, "true", pool="p").args == ["true"]
+    with pytest.raises(InvalidRequest, match=r"args\[0\] must be a string"):
+        Job(either, over.put, over.put, pool="p")
+
+
 def test_setting_an_attribute_changes_the_job(either, client, tag):
     job = Job("true", client=either, pool="held", tags=[tag])
     job.start()
