@@ -13,10 +13,12 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.support import prefork
 from tests.support.nodes import NodeProcess, live_nodes, mesh
 from tests.support.processes import Found, kill_all, marked
 from tests.support.wait import wait_until
 
+ROOT = Path(__file__).absolute().parent.parent
 _LEAVE_S = 3.0
 """How long a process or thread that is on its way out may take."""
 
@@ -64,6 +66,14 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if os.environ.get("PYTHONDONTWRITEBYTECODE"):
             patch.delenv("PYTHONDONTWRITEBYTECODE")
             patch.setenv("PYTHONPYCACHEPREFIX", str(folder / "compiled"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preforked(clean_environment: None, compiled_once: None) -> Iterator[None]:
+    """Before the first test, so that none takes it for its own leak: what nodes and calls of `mks` are forked from."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    with prefork.running({**os.environ, "PYTHONPATH": path}):
         yield
 
 

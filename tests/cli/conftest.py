@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pytest
 
 import meeseeks
-from tests.cli import prefork
+from tests.support import prefork
 from tests.support.nodes import NodeProcess, mesh
 
 ROOT = Path(meeseeks.__file__).parent.parent
@@ -45,14 +47,21 @@ def environment(node: NodeProcess | None = None) -> dict[str, str]:
 
 def call(node: NodeProcess | None, *args: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Answer:
     """Run `mks args` to its end, in a process of its own that has not to import everything first: see prefork.py."""
-    return Answer(*prefork.run(args, {**environment(node), **(env or {})}, cwd or Path.cwd(), TIMEOUT))
+    environs = {**environment(node), **(env or {})}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = prefork.start("meeseeks.cli", args, environs, cwd or Path.cwd(), out.fileno(), err.fileno())
+        try:
+            code = process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        return Answer(code, _all_of(out), _all_of(err))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _preforked() -> Iterator[None]:
-    """Before the first test, so that none takes it for its own leak."""
-    with prefork.running(environment()):
-        yield
+def _all_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import meeseeks
 
+from . import prefork
 from .ports import free_port
 from .processes import NODE_MARK, kill_all, marked
 from .wait import wait_until
@@ -38,6 +39,7 @@ DEFAULTS: dict[str, object] = {
 And ports that it still has when it is started again; with `listen.port=0` it gets some from the kernel, as a user does.
 """
 
+PROGRAM = "meeseeks.node"
 _READY_S = 20.0  # generous: two cores, and others work on them as well
 _STOP_S = 15.0
 
@@ -75,7 +77,7 @@ class NodeProcess:
             self.config.update({"listen.port": free_port(), "listen.pub_port": free_port()})
         self.join = join
         self.address, self.port, self.pub_port = "", 0, 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: prefork.Child | subprocess.Popen[bytes] | None = None
         self._starts = 0
 
     def __repr__(self) -> str:
@@ -113,21 +115,21 @@ class NodeProcess:
         assert not self.running, f"node {self.name} runs already"
         self._starts += 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [*self.within, sys.executable, "-m", "meeseeks.node"]
         config = {key: value for key, value in self.config.items() if value is not None}
-        command += self._secrets([key for key in config if key.endswith(".pass")])
-        command += [f"{key}={_text(value)}" for key, value in config.items() if not key.endswith(".pass")]
-        command += ["--join", self.join] if self.join else []
+        args = self._secrets([key for key in config if key.endswith(".pass")])
+        args += [f"{key}={_text(value)}" for key, value in config.items() if not key.endswith(".pass")]
+        args += ["--join", self.join] if self.join else []
         root = str(Path(meeseeks.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        environment = {**os.environ, **self.environment, NODE_MARK: self.mark, "PYTHONPATH": path}
         with self._path("stdout").open("wb") as stdout, self._path("stderr").open("wb") as stderr:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env={**os.environ, **self.environment, NODE_MARK: self.mark, "PYTHONPATH": path},
-            )
+            if self.within or self.environment:  # which may be for the loader, or for the interpreter
+                command = [*self.within, sys.executable, "-m", PROGRAM, *args]
+                streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": stderr}
+                self._process = subprocess.Popen(command, env=environment, **streams)
+            else:
+                files = stdout.fileno(), stderr.fileno()
+                self._process = prefork.start(PROGRAM, args, environment, Path.cwd(), *files)
         _live[self.mark] = self
         try:
             self._wait_ready()

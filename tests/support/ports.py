@@ -1,7 +1,8 @@
 """Ports for what is started again on the port that it had: nobody else may be given it meanwhile.
 
 The kernel gives away ports of its own range to any socket at any time, so they are taken from below that; each worker
-of pytest-xdist has a part of them, and takes one after the other.
+of pytest-xdist has a part of them, and takes one after the other. Other runs of the suite on this machine see which are
+taken by a name that only one process can have, until it ends.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ _next = _ports()
 def free_port() -> int:
     """A port that is free on all of the loopback network, and is given to nobody else for a long while."""
     for port in _next:
-        with socket.socket() as probe:
+        with socket.socket() as probe, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as taken:
             try:
+                taken.bind(f"\0meeseeks-test-port-{port}")
                 probe.bind(("0.0.0.0", port))
             except OSError:
                 continue
+            taken.detach()
         return port
     raise AssertionError("there is always a next port")
 
