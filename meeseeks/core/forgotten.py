@@ -55,8 +55,11 @@ class Forgotten:
         What is younger than `state.expire`, or older than this node's memory, was not forgotten but lost, by a power
         cut or without a disk: the usual rules are for these.
         """
-        name = self._ledger.name
-        if record.spec.id in self._ledger.table or may_expire(record) or self._tasks.of_job(record.spec.id):
+        name, ours = self._ledger.name, self._ledger.table.get(record.spec.id)
+        if may_expire(record) or self._tasks.of_job(record.spec.id):
+            return False
+        # What is here of it may have come back just now, from others who knew less of it than this one.
+        if ours is not None and (not may_expire(ours) or record.status.key <= ours.status.key):
             return False
         if name != _writer_of(record) and not _has_lent(record, name):
             return False

@@ -47,9 +47,10 @@ def test_what_is_in_doubt_is_asked_for_later(free_port):
     cache.submit("j", raw, {**request, "args": ("true",)}, "a")
     cache.retry(cache.next_batch(THERE, 1, 100), THERE)
     opened: list[Channel] = []
+    port = free_port()
 
     def channel_to(place: Place) -> Channel:
-        opened.append(Channel([Address("127.0.0.1", free_port())], 5))
+        opened.append(Channel([Address("127.0.0.1", port)], 5))
         return opened[-1]
 
     courier = Courier(cache, channel_to)

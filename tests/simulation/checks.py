@@ -46,6 +46,8 @@ class Checks:
         self.starts = 0
         self.turns = 0
         self._keys: list[dict[str, StatusKey]] = [{} for _ in world.plan.names]
+        self._kills: list[dict[str, int]] = [{} for _ in world.plan.names]
+        """Of each node: the last generations that are killed, as far as it has heard."""
 
     def note(self, job: str | None, text: str) -> None:
         """Add to the story."""
@@ -162,6 +164,7 @@ class Checks:
             if key < keys.get(jid, key):
                 self.violation(jid, f"the status of {node.name} went back from {keys[jid]} to {key}")
             keys[jid] = key
+            self._kills[node.index][jid] = record.spec.killed_generation
             job.see(record.spec)
             for run in job.runs:
                 if run.alive and run.node == node.name and not run.must_end and not run.is_named_by(record):
@@ -202,7 +205,8 @@ class Checks:
             job = self.job(jid)
             job.expired_at.add(node.name)
             alive = [run.key.generation for run in job.runs if run.alive]
-            if any(one <= job.killed and not job.may_double(one) for one in alive):
+            killed = self._kills[node.index].pop(jid, 0)  # who has not heard of a kill takes a lost job for over
+            if any(one <= killed and not job.may_double(one) for one in alive):
                 self.violation(jid, f"{node.name} forgets it: it was killed, and it runs")
             self._keys[node.index].pop(jid, None)
             self.note(jid, f"{node.name}: expired")

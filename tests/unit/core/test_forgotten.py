@@ -37,6 +37,26 @@ def test_a_run_that_was_forgotten_is_not_begun_again() -> None:
     assert "j" not in desk.state.table
 
 
+def test_a_rerun_that_was_forgotten_is_not_begun_again_by_one_who_first_heard_of_the_run_before() -> None:
+    desk = Desk(expire=60.0)
+    desk.submit(id="j", retries=5)
+    seen = []
+    for state in ("new", None):
+        (start,) = desk.starts()
+        desk.run(start)
+        seen.append(desk.record("j"))
+        desk.end(start, 0)
+        if state is not None:
+            desk.submit(id="j", state=state)
+    desk.wait(70)
+    assert "j" not in desk.state.table
+    for name, record in zip(("b", "c"), seen, strict=True):
+        desk.meet(name)
+        desk.hear(name, [record])
+        desk.wait(5)
+    assert (desk.info("j")["state"], desk.info("j")["active"], desk.starts()) == ("killed", False, [])
+
+
 @pytest.mark.parametrize("change", [{"active": True, "state": "new"}, {}])
 def test_a_forgotten_kill_is_told_again(change: dict[str, object]) -> None:
     desk = Desk(expire=60.0)
