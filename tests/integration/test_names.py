@@ -98,15 +98,17 @@ def identity_of_nobody() -> dict[str, str]:
     return {"identity": public, "incarnation": f"{mark_of(public)}.x"}
 
 
-def ask(node: NodeProcess, hello: dict[str, Any], keys: tuple[bytes, bytes] | None = None) -> Any:
-    """Say hello by the mesh's key, or by another one; None if nothing is answered."""
+def ask(
+    node: NodeProcess, hello: dict[str, Any], keys: tuple[bytes, bytes] | None = None, patience: float = ENDS_S
+) -> Any:
+    """Say hello by the mesh's key, or by another one; None if nothing is answered in time."""
     socket = zmq.Context.instance().socket(zmq.DEALER)
     socket.linger = 0
     show(socket, pair=keys)
     with closing(socket):
         socket.connect(f"tcp://{node.address}:{node.port}")
         socket.send(msgpack.packb({"v": 1, "id": 1, "request": {"hello": hello}}))
-        return msgpack.unpackb(socket.recv()) if socket.poll(3000) else None
+        return msgpack.unpackb(socket.recv()) if socket.poll(int(patience * 1000)) else None
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
@@ -262,7 +264,7 @@ def test_a_hello_counts_only_by_the_key_that_it_names(pair: list[NodeProcess]) -
         claimed = {"identity": public.decode(), "incarnation": f"{mark_of(public.decode())}.1"}
         one = {"node": "one", "address": "127.0.0.1", "port": ports[0], "pub_port": ports[1], **claimed}
         two = {"node": "two", "address": "127.0.0.1", "port": ports[2], "pub_port": ports[3], **identity("1")}
-        assert ask(node, one, (public, secret)) is None, "a key that nobody has introduced was let in"
+        assert ask(node, one, (public, secret), patience=3.0) is None, "a key that nobody has introduced was let in"
         assert "hello" in ask(node, one)["response"]
         assert "hello" in ask(node, one)["response"]
         assert "hello" in ask(node, two)["response"]
@@ -275,5 +277,5 @@ def test_a_hello_counts_only_by_the_key_that_it_names(pair: list[NodeProcess]) -
         assert "another identity" in ask(node, {**two, **claimed}, (public, secret))["error"]["message"]
         node.stop()
         node.restart()
-        assert ask(node, one, (public, secret)) is None, "a key outlived the connection by the mesh's key"
+        assert ask(node, one, (public, secret), patience=3.0) is None, "a key outlived the connection by the mesh's key"
     wait_linked(pair)
