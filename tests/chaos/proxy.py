@@ -19,6 +19,9 @@ _CHUNK_BYTES = 64 * 1024
 _CHUNKS_ON_THE_WAY = 64
 _START_S = 10.0
 _LAST_WORDS_S = 1.0
+_TURNS_TO_ACCEPT = 3
+"""A task of asyncio's own makes a transport of what was accepted; if that is cancelled, or its server is closed before,
+the socket stays open."""
 
 
 class Ports(NamedTuple):
@@ -122,6 +125,11 @@ class Proxy:
             self._started.set()
         if self._error is None:
             self._loop.run_forever()
+        for server in servers:
+            for listener in server.sockets:
+                self._loop.remove_reader(listener.fileno())
+        for _ in range(_TURNS_TO_ACCEPT):
+            self._loop.run_until_complete(asyncio.sleep(0))
         for server in servers:
             server.close()
         tasks = asyncio.all_tasks(self._loop)
