@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from meeseeks.clock import monotonic
 from meeseeks.config import NodeConfig
-from meeseeks.errors import InvalidRequest
+from meeseeks.errors import MeeseeksError
 
 from .node import Node
 from .parent import end_with_parent
@@ -50,17 +50,13 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
     wakeup_fd, stop = _catch_signals()
     try:
         node = Node(config)
-    except InvalidRequest as error:
+    except (MeeseeksError, OSError) as error:
         print(f"mks node: {error}", file=sys.stderr)
         return 1
-    began_at = monotonic()
+    is_refused = _watch_start(node, config.heartbeat)
 
     def should_stop() -> bool:
-        is_told = any(number != signal.SIGHUP for number in stop)
-        if is_told or node.refused is None:
-            return is_told
-        patience_s = 1.0 + config.heartbeat if node.is_refused_for_good else max(_JOIN_WITHIN, 4 * config.heartbeat)
-        return monotonic() > began_at + patience_s
+        return any(number != signal.SIGHUP for number in stop) or is_refused()
 
     def should_leave() -> bool:
         if signal.SIGHUP in stop and config.state.sync == "memory":
@@ -81,6 +77,25 @@ def run(config: NodeConfig, log_format: str = "text") -> int:
         print(f"mks node: {node.refused}", file=sys.stderr)
         return 1
     return 0
+
+
+def _watch_start(node: Node, heartbeat: float) -> Callable[[], bool]:
+    """Tells whether the mesh that a node was started to join would not have it, after some time for a change of mind.
+
+    Not of one that has run for a while: it may have jobs, and only happens to meet a mesh. It goes on, and logs it.
+    """
+    began_at, join_within = monotonic(), max(_JOIN_WITHIN, 4 * heartbeat)
+    is_settled = False
+
+    def is_refused() -> bool:
+        nonlocal is_settled
+        if node.refused is None:
+            is_settled = is_settled or monotonic() > began_at + join_within
+        if is_settled or node.refused is None:
+            return False
+        return monotonic() > began_at + (1.0 + heartbeat if node.is_refused_for_good else join_within)
+
+    return is_refused
 
 
 def _start_again(config: NodeConfig, node: Node, caught: list[int]) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from meeseeks.config import NodeConfig
 from meeseeks.core.tls_options import check_tls
+from meeseeks.errors import InvalidRequest
 from meeseeks.wire import sockets
+from meeseeks.wire.keys import Keys
 
 if TYPE_CHECKING:
     from meeseeks.wire.tunnels import Terminator, Tunnels
@@ -43,6 +45,15 @@ class Doors:
         else:
             self._open[what] = self._tunnels.terminate(self._host, port, path, self._context, self._turned_away)
         return self._open[what].port
+
+    def publisher(self, keys: Keys | None, port: int) -> tuple[sockets.Socket, int]:
+        """A PUB that listens, and its port. MeeseeksError if it can't be had."""
+        publisher = sockets.publisher(keys)
+        try:
+            return publisher, self.open("publisher", publisher, port)
+        except InvalidRequest:
+            sockets.close(publisher)
+            raise
 
     def close(self) -> None:
         """Let nobody in any more."""

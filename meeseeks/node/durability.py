@@ -57,14 +57,18 @@ class Durability:
         return self._store.trouble if self._store is not None else None
 
     def restore(self, state: NodeState, spool: Spool) -> None:
-        """Hand the jobs of an earlier life to the core, and delete captured output that belongs to none of them."""
+        """Hand the jobs of an earlier life to the core, and delete captured output that belongs to none of them.
+
+        Not that of jobs that the store does not know any more: it is all that is left of them.
+        """
         if self._store is None:
             return
         if self._store.boot or self._store.rows:
             state.restore(self._store.rows, self._store.seq)
         self._store.rows = []
         self._store.begin(state.table.seq)
-        spool.prune(record.spec.id for record in state.table)
+        if self._store.is_whole:
+            spool.prune(record.spec.id for record in state.table)
 
     # --- requests
 

@@ -22,7 +22,7 @@ from meeseeks.core.effects import Effects, Event, Exited, Start, Started, Update
 from meeseeks.core.node_state import Endpoints, NodeState
 from meeseeks.core.placement import CONFIG_POOL
 from meeseeks.core.record import jobinfo
-from meeseeks.errors import InvalidRequest, MeeseeksError
+from meeseeks.errors import MeeseeksError
 from meeseeks.executor.handle import ExecutorHandle
 from meeseeks.wire import codec, sockets, transfer
 from meeseeks.wire.messages import MAX_MESSAGE_BYTES, Hello, Reply
@@ -51,7 +51,7 @@ _CLOSE_WITHIN = 10.0
 _READ_WITHIN = 0.02
 """Seconds for the requests of one turn: so that a flood does not keep the others waiting."""
 _LAST_WORDS_MS = 1000
-_EXECUTOR_PAUSE = 2.0
+_EXECUTOR_PAUSE, _MUTE_S = 2.0, 5.0
 
 
 class Node:
@@ -261,13 +261,13 @@ class Node:
     # --- sockets
 
     def _open_publisher(self, port: int, *, first: bool = False) -> None:
-        publisher = sockets.publisher(self.access.keys)
         try:
-            self.pub_port = self._doors.open("publisher", publisher, port)
-        except InvalidRequest:
-            sockets.close(publisher)
+            publisher, self.pub_port = self._doors.publisher(self.access.keys, port)
+        except MeeseeksError as error:
             if first:
                 raise
+            if self.state.ledger.now > self._mute_since + _MUTE_S:
+                self._rarely.say("publisher", f"nobody hears this node any more: {error}", level=logging.ERROR)
             return  # the one that was closed has not let its port go yet: it is tried again
         self._publisher = publisher
         self._poller.register(publisher, sockets.POLLIN)
@@ -280,7 +280,7 @@ class Node:
         self._poller.unregister(self._publisher)
         sockets.close(self._publisher, _LAST_WORDS_MS)
         self.access.unwatch(self._publisher, self._poller)
-        self._publisher = None
+        self._publisher, self._mute_since = None, self.state.ledger.now
         self._subscriptions.clear()
         self.state.wanted_topics = set()
 

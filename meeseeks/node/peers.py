@@ -20,6 +20,7 @@ from meeseeks.wire import codec, sockets, transfer
 from meeseeks.wire.messages import ErrorInfo, Hello, Reply, Request, SyncRequest
 
 from .line import Dialer, Line
+from .pace import Pace
 from .rarely import Rarely
 
 __all__ = ["Peers"]
@@ -31,6 +32,8 @@ _FORGET_DIAL_AFTER = 10.0
 _UNANSWERED_AFTER = 5.0
 """Seconds after which the log says that nobody answers at an address that the configuration names."""
 _SPREAD_S = 5.0
+_SYNC_WITHIN = 900.0
+"""A part of a large table may take its time over a slow link, and is worth having whenever it comes."""
 _DRAIN_MAX = 1000
 """Messages read from one peer in one turn: the others want to be heard as well."""
 
@@ -55,6 +58,8 @@ class Peers:
         self._rarely = Rarely(log)
         self._spread: dict[tuple[str, str], float] = {}  # what was sent to all, and until when it is not sent again
         self._unsent: dict[tuple[str, str | None], SyncWanted] = {}
+        self._syncs = Pace()
+        self._synced_by: dict[tuple[str, str | None], tuple[str, sockets.Socket]] = {}
         self._said: dict[tuple[str, int], str] = {}
         self.refused: str | None = None
         """Why a node that we dialled would not have us, if the last answer was a refusal."""
@@ -141,8 +146,18 @@ class Peers:
 
     def sync(self, wanted: SyncWanted, now: float) -> None:
         """Ask a peer for what we missed. An answer that does not come is asked for again by the core."""
+        line, what = self._links.get(wanted.peer), (wanted.peer, wanted.origin)
+        if line is None:
+            return
+        by = (wanted.incarnation, line.dealer)
+        if self._synced_by.get(what) != by:  # what was asked before by another connection, or of another life, is lost
+            self._synced_by[what] = by
+            self._syncs.forget(what)
+        if not self._syncs.may_ask(what, now):
+            return
 
         def answered(reply: Reply) -> None:
+            self._syncs.answered(what, self._state.ledger.now)
             if reply.response is None:
                 self._rarely.say(("sync", wanted.peer), f"node {wanted.peer} refused a sync: {reply.error}")
                 return
@@ -150,7 +165,9 @@ class Peers:
             self._state.on_snapshot(snapshot)
 
         request = SyncRequest(incarnation=wanted.incarnation, since=wanted.since, origin=wanted.origin)
-        if wanted.peer in self._links and not self.request(wanted.peer, "sync", request, answered, now + 10.0):
+        if self._send(line, "sync", request, answered, now + _SYNC_WITHIN):
+            self._syncs.asked(what, now)
+        else:
             self._unsent[wanted.peer, wanted.origin] = wanted  # the connection is still being made
 
     def request(self, peer: str, kind: str, data: Any, answer: Answer, deadline: float) -> bool:

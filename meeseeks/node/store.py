@@ -98,10 +98,13 @@ class Store:
         """Whether this turn's answers have to wait for `settle`."""
         self._log_fd: int | None = None
         self._is_named = True  # on the disk
+        self.is_whole = True
+        """Whether no job was left out, nor the whole file moved aside."""
         try:
             self._open()
         except _Damaged as damage:
             self._db.close()
+            self.is_whole = False
             aside = _move_aside(path)
             log.error("the store %s is damaged (%s): moved to %s; no jobs are known", path, damage, aside)  # noqa: TRY400 - the sentence says it all
             self._open()
@@ -164,6 +167,7 @@ class Store:
             try:
                 yield seq, decode(blob)
             except msgspec.ValidationError as error:  # as it can be if another node has forged its counters
+                self.is_whole = False
                 log.error("job %s is left out of the store %s: %s", jid, self.path, error)  # noqa: TRY400 - as above
 
     def _claim(self) -> None:

@@ -114,6 +114,7 @@ def endpoint(host: str, port: int) -> str:
 def bind(socket: Socket, host: str, port: int) -> int:
     """Bind to host and port (0: a free one) and return the port. InvalidRequest says why it can't be had."""
     socket.setsockopt(zmq.BACKLOG, 1024)  # a hundred, the default, wait a second and more where many come at once
+    socket.setsockopt(zmq.IPV6, int(":" in host))
     # ZeroMQ wants an address or an interface here: a name that is not in /etc/hosts would be looked up as IPv6 only.
     try:
         socket.bind(endpoint("127.0.0.1" if host == "localhost" else host, port))
@@ -245,8 +246,12 @@ def listener_monitor(socket: Socket) -> Socket:
 
 def _monitored(socket: Socket, events: int) -> Socket:
     address = f"inproc://monitor-{socket.fileno()}"
-    socket.monitor(address, events)
-    watcher = context().socket(zmq.PAIR)
+    try:
+        socket.monitor(address, events)
+        watcher = context().socket(zmq.PAIR)
+    except zmq.ZMQError as error:
+        close(socket)
+        raise _no_more(error) from error
     watcher.setsockopt(zmq.RCVHWM, 0)  # with a limit libzmq would wait for us there, and we for it in `close`
     watcher.connect(address)
     return watcher
@@ -301,7 +306,7 @@ def _socket(kind: int) -> Socket:
     try:
         socket = context().socket(kind)
     except zmq.ZMQError as error:
-        raise RequestFailed(f"no more sockets can be opened: {error.strerror or error}") from error
+        raise _no_more(error) from error
     socket.setsockopt(zmq.LINGER, 0)  # the default is to wait for ever at exit
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
@@ -313,6 +318,10 @@ def _socket(kind: int) -> Socket:
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
     return socket
+
+
+def _no_more(error: zmq.ZMQError) -> RequestFailed:
+    return RequestFailed(f"no more sockets can be opened: {error.strerror or error}")
 
 
 def _guard(socket: Socket, keys: Keys | None) -> None:

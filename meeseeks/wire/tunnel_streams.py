@@ -77,7 +77,8 @@ async def pump(
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not heard:  # what the far side says at the end tells why
             await asyncio.wait(tasks[1:], timeout=_LAST_WORDS_S)
-            on_silent_end(problem)
+            if not heard:
+                on_silent_end(problem)
     finally:
         for task in tasks:
             task.cancel()
@@ -96,4 +97,5 @@ async def closing(streams: Streams) -> AsyncIterator[Streams]:
             with contextlib.suppress(OSError):
                 await asyncio.wait_for(writer.wait_closed(), _CLOSE_S)
         finally:
-            writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # Python 3.11.2: it has lost a part of itself, and is closed
+                writer.transport.abort()

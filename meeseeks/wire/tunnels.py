@@ -40,7 +40,8 @@ _numbers = itertools.count(1)
 
 _HANDSHAKE_S = 5.0
 _CONNECT_S = 10.0
-_PAUSE_MIN, _PAUSE_MAX = 0.1, 5.0
+_PAUSE_MIN, _PAUSE_MAX = 0.1, 2.0
+"""With it a connection must come about within libzmq's HANDSHAKE_IVL, or it is cut as soon as it is there."""
 _BACKLOG = 1024
 _BUFFER = 16 * 1024
 _FILES_EACH = 6
@@ -258,9 +259,9 @@ async def _says_something(connection: socket.socket) -> bool:
 
 def _listener(host: str, port: int) -> socket.socket:
     try:
-        family, kind, proto, _, at = socket.getaddrinfo(
-            "" if host == "*" else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        where = "0.0.0.0" if host == "*" else host.strip("[]")  # noqa: S104 - as it was asked for
+        found = socket.getaddrinfo(where, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, proto, _, at = found[0]
         listener = socket.socket(family, kind, proto)
     except OSError as error:
         raise InvalidRequest(f"can't listen on {host}:{port}: {error.strerror or error}") from error

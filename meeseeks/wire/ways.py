@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from meeseeks.errors import RequestFailed
+
 from . import sockets
 
 if TYPE_CHECKING:
@@ -38,10 +40,13 @@ class Way:
             return sockets.endpoint(host, port)
         at = (host, port, name)
         if at not in self._forwarders:
-            if self._tunnels is None:
-                self._tunnels = import_module("meeseeks.wire.tunnels").Tunnels()
-            assert self._tunnels is not None
-            self._forwarders[at] = self._tunnels.forward(host, port, name, self._context)
+            try:
+                if self._tunnels is None:
+                    self._tunnels = import_module("meeseeks.wire.tunnels").Tunnels()
+                assert self._tunnels is not None
+                self._forwarders[at] = self._tunnels.forward(host, port, name, self._context)
+            except OSError as error:  # no folder or no file for it
+                raise RequestFailed(f"no TLS tunnel can be made: {error}") from error
         return f"ipc://{self._forwarders[at].path}"
 
     def failure(self, host: str, port: int, name: str) -> Failure | None:

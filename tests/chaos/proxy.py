@@ -8,6 +8,7 @@ through here, whoever connected. No node needs to know of it, and encryption goe
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -43,6 +44,7 @@ class _Way:
         self.opened = asyncio.Event()
         self.opened.set()
         self.delay_s = 0.0
+        self.bytes_per_s = math.inf
 
 
 class Proxy:
@@ -90,6 +92,10 @@ class Proxy:
         """Everything takes so much longer, in both directions."""
         for way in (self._ways[a, b], self._ways[b, a]):
             self._do(partial(setattr, way, "delay_s", seconds))
+
+    def slow(self, source: int, target: int, bytes_per_s: float) -> None:
+        """What `source` says reaches `target` at this rate only."""
+        self._do(partial(setattr, self._ways[source, target], "bytes_per_s", bytes_per_s))
 
     def heal(self, a: int, b: int) -> None:
         """Nothing is wrong with this link any more."""
@@ -224,7 +230,7 @@ async def _flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way:
     try:
         while True:
             due, data = await chunks.get()
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            await asyncio.sleep(max(0.0, due - loop.time(), len(data) / way.bytes_per_s))
             await way.opened.wait()
             if not data:
                 return

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from meeseeks import InvalidRequest
+from meeseeks import Client, InvalidRequest
 from tests.support.nodes import NodeProcess, wait_linked
 from tests.support.processes import is_running
 from tests.support.wait import wait_until
@@ -37,6 +37,22 @@ def test_sigterm_ends_jobs_with_their_grace_and_tells_the_others(mesh_of: MeshOf
         info = wait_until(lambda: not (found := client.query(queued))["active"] and found)
         assert info["state"] == "new"
         assert "'b'" in info["reason"]
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(("listens", "at"), [("::1", "::1"), ("[::1]", "::1"), ("::", "127.0.0.1"), ("*", "127.0.0.1")])
+def test_a_node_listens_where_it_is_told_to(mesh_of: MeshOf, tmp_path: Path, listens: str, at: str) -> None:
+    (a,) = mesh_of(1, **{"listen.address": listens})
+    b = NodeProcess(
+        tmp_path, "b", {"listen.address": listens}, join=f"[{at}]:{a.port}" if ":" in at else f"{at}:{a.port}"
+    )
+    with ExitStack() as stack:
+        stack.callback(b.stop)
+        b.start()
+        client = stack.enter_context(Client(at, a.port))
+        wait_until(lambda: client.nodes().get("b", {}).get("online"), 20)
+        client.submit(id="j", pool="p", node="b", args=["true"])
+        assert client.wait_for("j", 20)["j"]["state"] == "done"
 
 
 def test_a_stubborn_job_does_not_hold_a_stop_up(mesh_of: MeshOf, tmp_path: Path) -> None:

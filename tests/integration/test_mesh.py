@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
+import random
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from meeseeks import Client
+from tests.chaos.proxy import Ports, Proxy, host
 from tests.support.nodes import NodeProcess, wait_linked
-from tests.support.ports import free_port
+from tests.support.ports import free_port, free_ports
 from tests.support.wait import wait_until
 
 MeshOf = Callable[..., list[NodeProcess]]
@@ -35,6 +38,29 @@ def until_equal(nodes: list[NodeProcess], timeout: float = 15.0) -> dict[str, di
 
     wait_until(equal, timeout, "equal tables")
     return table(nodes[0])
+
+
+@pytest.mark.slow
+def test_a_large_table_arrives_over_a_slow_link(tmp_path: Path) -> None:
+    """One part of it is on its way for longer than anything else may take, and is not asked for again and again."""
+    with ExitStack() as stack:
+        a = NodeProcess(tmp_path, "a", {"discover": False, "pools.p.hold": True})
+        stack.callback(a.stop)
+        a.start()
+        with a.client() as client:
+            args = ["echo", random.Random(1).randbytes(1500).hex()]
+            client.submit_many([{"id": f"j{number}", "pool": "p", "args": args} for number in range(1000)])
+        ports = Ports(*free_ports(2))
+        proxy = stack.enter_context(Proxy([ports, Ports(a.port, a.pub_port)]))
+        proxy.slow(1, 0, 250_000.0)
+        at_b = {"listen.port": ports.router, "listen.pub_port": ports.publisher, "pools.p.slots": None}
+        b = NodeProcess(
+            tmp_path, "b", {**at_b, "discover": False, "nodes.a.address": host(0, 1), "nodes.a.port": a.port}
+        )
+        stack.callback(b.stop)
+        b.start()
+        with b.client() as client:
+            wait_until(lambda: len(client.ls()) == 1000, 45, lambda: f"more than {len(client.ls())} of 1,000 jobs")
 
 
 @pytest.mark.parametrize("shape", ["full", "line", "cycle"])

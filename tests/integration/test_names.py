@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from tests.support.wait import wait_until
 MeshOf = Callable[..., list[NodeProcess]]
 REFUSED = "node 'a' is known with another identity"
 ENDS_S = 20.0
+SETTLED_S = 8.5
+"""Somewhat more than a node that was just started is refused for."""
 
 
 def online(node: NodeProcess) -> set[str]:
@@ -239,6 +242,26 @@ def test_a_node_without_its_state_folder_is_another_one(mesh_of: MeshOf, sync: s
     (a.folder / "anew" / "identity.key").write_bytes(key)
     a.start()
     wait_linked([a, b])
+
+
+@pytest.mark.slow
+def test_a_node_that_meets_its_name_later_goes_on_alone(tmp_path: Path) -> None:
+    """Two machines of one name, each with its jobs: neither may end them because it is told to link to the other."""
+    with ExitStack() as stack:
+        nodes = [NodeProcess(tmp_path / where, "a") for where in ("here", "there")]
+        for node in nodes:
+            stack.callback(node.stop)
+            node.start()
+        with nodes[0].client() as client, nodes[1].client() as other:
+            client.submit(id="long", pool="p", args=["sleep", "100"])
+            settled = time.time() + SETTLED_S
+            wait_until(lambda: client.nodes()["a"]["ts"] > settled, ENDS_S)
+            client.request({"config": {"nodes": {"x": {"address": "127.0.0.1", "port": nodes[1].port}}}})
+            wait_until(lambda: "already" in nodes[0].stderr or "another identity" in nodes[0].stderr, ENDS_S)
+            seen = client.nodes()["a"]["ts"]
+            wait_until(lambda: client.nodes()["a"]["ts"] > seen + 1.0)
+            assert client.query("long")["state"] == "running"
+            assert other.nodes()["a"]["online"]
 
 
 def test_without_keys_the_identity_that_is_said_counts(mesh_of: MeshOf, tmp_path: Path) -> None:

@@ -108,6 +108,23 @@ def test_a_damaged_store_is_moved_aside_and_told(path, caplog):
     assert aside.name in caplog.text
 
 
+def test_the_output_of_jobs_that_a_damaged_store_lost_is_kept(tmp_path):
+    with mesh(tmp_path, 1) as (node,):
+        with node.client() as client:
+            client.submit(id="j", pool="p", args=["seq", "9999"])
+            client.wait_for("j", 20)
+        node.stop()
+        state = node.folder / "state"
+        kept = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+        kept = {path: data for path, data in kept.items() if data.endswith(b"\n9999\n")}
+        assert kept
+        path = state / STORE_NAME
+        path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 8192)
+        node.restart()
+        assert "is damaged" in node.stderr
+        assert {path: path.read_bytes() for path in kept} == kept
+
+
 def test_a_folder_that_is_none_or_a_second_node_on_it_is_one_sentence(tmp_path):
     def start(folder: Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "meeseeks.node", "name=z", "listen.port=0", f"state.dir={folder}"]

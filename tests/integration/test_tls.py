@@ -274,6 +274,31 @@ def test_a_peer_with_tls_of_its_own(place: Place, tmp_path_factory: pytest.TempP
         b.stop()
 
 
+def test_a_node_with_tls_on_all_addresses(place: Place, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("all")
+    node = NodeProcess(folder, "z", {"listen.address": "*", **dotted("listen.ssl", place.node_ssl)}).start()
+    try:
+        with Client("127.0.0.1", node.port, ssl=place.user_ssl) as client:
+            assert client.nodes()["z"]["online"]
+    finally:
+        node.stop()
+
+
+def test_a_node_that_can_make_no_tunnel_says_so_and_goes_on(place: Place, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("tunnels")
+    deep = folder / ("x" * 100)  # the name of a socket has at most 107 bytes
+    deep.mkdir()
+    links = {"nodes.b.address": "127.0.0.1", "nodes.b.port": place.a.port, **dotted("nodes.b.ssl", place.user_ssl)}
+    node = NodeProcess(folder, "z", links, environment={"XDG_RUNTIME_DIR": str(deep)}).start()
+    try:
+        wait_until(lambda: "no TLS tunnel can be made" in node.stderr, 20, node.report)
+        with node.client() as client:
+            assert client.nodes()["z"]["online"]
+        assert "Traceback" not in node.stderr
+    finally:
+        node.stop()
+
+
 def test_what_tls_lets_out_is_not_to_be_read(place: Place):
     """A stranger who speaks ZeroMQ to a port of TLS hears nothing of it."""
     hears = zmq.Context.instance().socket(zmq.SUB)
@@ -294,6 +319,7 @@ def test_a_node_with_tls_that_is_started_again_is_found_again(place: Place):
         place.a.restart()
         assert "a" in client.nodes()
         wait_linked(place.nodes)
+    assert not any("Traceback" in node.stderr for node in place.nodes)
 
 
 WRONG = [
