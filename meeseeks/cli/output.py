@@ -41,7 +41,7 @@ class JsonPrinter:
 
     def show(self, listing: Listing) -> None:
         """Print its data."""
-        print(json.dumps(listing.data, indent=2 if sys.stdout.isatty() else None))
+        print(json.dumps(listing.data, default=str, indent=2 if sys.stdout.isatty() else None))
 
 
 class PlainPrinter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .output import warn
@@ -11,7 +12,7 @@ from .words import Selection
 if TYPE_CHECKING:
     from meeseeks import Client
 
-__all__ = ["infos_of", "warn_missing", "warn_over", "warn_stuck"]
+__all__ = ["in_parts", "infos_of", "warn_missing", "warn_over", "warn_stuck"]
 
 _NAMED = 5
 """Ids that are not there, and are named."""
@@ -25,10 +26,14 @@ _AT_ONCE = 500
 
 def infos_of(client: Client, chosen: Selection) -> dict[str, dict[str, Any]]:
     """The jobinfos of the chosen jobs, by id. An id that the node does not know is left out."""
-    ids = chosen.ids or client.ls(**chosen.filters)
-    found: dict[str, dict[str, Any]] = {}
+    return in_parts(client.query, chosen.ids or client.ls(**chosen.filters))
+
+
+def in_parts(ask: Callable[[list[str]], dict[str, Any]], ids: Sequence[str]) -> dict[str, Any]:
+    """What `ask` answers for all these ids, {id: jobinfo}: asked so many at a time that an answer fits a message."""
+    found: dict[str, Any] = {}
     for at in range(0, len(ids), _AT_ONCE):
-        found.update(client.query(ids[at : at + _AT_ONCE]))
+        found.update(ask([*ids[at : at + _AT_ONCE]]))
     return found
 
 

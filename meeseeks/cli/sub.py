@@ -69,9 +69,12 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
 
         # In a pipe stdout has the ids, and nothing else.
         view = wait_view() if sys.stdout.isatty() and not call.json else no_view()
-        ended = wait_for(client, lambda: call.client(refresh=1), submitted, None, view=view)
-        if call.json:
-            _show(printer, ended)
+        ended: dict[str, Any] = {}
+        try:
+            ended = wait_for(client, lambda: call.client(refresh=1), submitted, None, view=view)
+        finally:  # also of a wait that is cut off: the jobs go on
+            if call.json:
+                _show(printer, ended or submitted)
         return report(client, ended)
 
 

@@ -199,12 +199,12 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def command_line(args: Any) -> str:
     """Args as one would type them; those of a pushed configuration as JSON."""
-    return shlex.join(args) if isinstance(args, (list, tuple)) else json.dumps(args)
+    return shlex.join(args) if isinstance(args, (list, tuple)) else json.dumps(args, default=str)
 
 
 def duration(elapsed: float | None) -> str:
@@ -274,4 +274,4 @@ def detail(key: str, value: Any) -> str:
         return duration(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -38,7 +38,7 @@ class Cache:
     """Records by id, each with the node's seq at which it was heard."""
 
     def __init__(self, expire: float) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may come in between, and ask for something
         self.changed = threading.Condition(self.lock)
         """Notified when a write is settled, a sync is complete, or the views of the mesh are new."""
         self.expire = expire

@@ -276,6 +276,8 @@ class Client:
         found = cache.kill(wanted)
         self._channel.wake()
         infos = cache.infos(found)
+        if others := [jid for jid in wanted if jid not in infos]:
+            infos |= self.kill(others)  # one that was lost has left the cache, and may be back
         return infos.get(what, False) if isinstance(what, str) else infos
 
     def get_nodes(self) -> dict[str, Info]:

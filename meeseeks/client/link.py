@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from meeseeks.errors import AuthenticationFailed, MeeseeksError, NodeUnreachable
+from meeseeks.errors import AuthenticationFailed, MeeseeksError, NodeUnreachable, RequestFailed
 from meeseeks.wire import sockets, transfer
 from meeseeks.wire.keys import Keys
 
@@ -264,8 +264,14 @@ class Link:
         self._tried += 1
         self.state = LinkState.CONNECTING
         self._keys = self._credentials.keys()
-        where = self._credentials.way.endpoint(self._host, self.address.port, self.address.host)
-        self._dealer, self._monitor = sockets.watched_dealer(where, self._keys)
+        try:
+            where = self._credentials.way.endpoint(self._host, self.address.port, self.address.host)
+            self._dealer, self._monitor = sockets.watched_dealer(where, self._keys)
+        except RequestFailed as error:  # no room for what it needs here
+            self.state = LinkState.UNRESOLVED
+            self._why[self.address] = str(error)
+            self._retry_at = now + _HANDSHAKE_PAUSE
+            return
         self.poller.register(self._dealer, sockets.POLLIN)
         self.poller.register(self._monitor, sockets.POLLIN)
 

@@ -9,7 +9,7 @@ from meeseeks.core.record import Record
 
 __all__ = ["Outputs"]
 
-_KEPT = 1000
+_KEPT, _KEPT_BYTES = 1000, 64 * 1024 * 1024
 
 
 class Outputs:
@@ -17,15 +17,19 @@ class Outputs:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[object, dict[str, Any]]] = {}
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def keep(self, record: Record, info: Mapping[str, Any]) -> None:
-        """Remember what the job's node told; of too many jobs the oldest is forgotten."""
-        while len(self._kept) >= _KEPT:
-            del self._kept[next(iter(self._kept))]
-        self._kept[record.spec.id] = (record.status.key, {key: info[key] for key in ("stdout_data", "stderr_data")})
+        """Remember what the job's node told; of too many jobs, or bytes, the oldest is forgotten."""
+        told = {key: info[key] for key in ("stdout_data", "stderr_data")}
+        self.forget(record.spec.id)
+        self._kept[record.spec.id] = (record.status.key, told)
+        self._bytes += _size(told)
+        while len(self._kept) > 1 and (len(self._kept) > _KEPT or self._bytes > _KEPT_BYTES):
+            self.forget(next(iter(self._kept)))
 
     def of(self, record: Record) -> Mapping[str, Any]:
         """What of the jobinfo is known better than from the record."""
@@ -34,4 +38,9 @@ class Outputs:
 
     def forget(self, jid: str) -> None:
         """The job has left the cache."""
-        self._kept.pop(jid, None)
+        _, told = self._kept.pop(jid, (None, {}))
+        self._bytes -= _size(told)
+
+
+def _size(told: Mapping[str, str | None]) -> int:
+    return sum(len(data or "") for data in told.values())

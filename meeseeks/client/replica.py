@@ -149,7 +149,8 @@ class Replica:
         self._asked = None
         now = time.monotonic()
         if call.error is not None:
-            self._seen = None
+            if self._seen is not None:  # a part of a whole table is here, and what else there is not known: begin again
+                self._seen, self._incarnation, self._applied = None, "", 0
             _log.warning("can't read the table of %s: %s", self._channel.link.describe(), call.error)
             self._sync_at = now + _RETRY
             if call.life is not None and isinstance(call.error, RequestTimeout):

@@ -153,6 +153,8 @@ def _args(key: str, value: object) -> tuple[str, ...] | dict[str, Any]:
         for name in value:
             if not isinstance(name, str):
                 raise InvalidRequest(f"{key} has the key {shown(name)}, which is not a string")
+        for name, item in value.items():
+            _check_plain(f"{key}.{name}", item)
         return dict(value)
     if not isinstance(value, (list, tuple)) or not value:
         raise _wrong(key, value, "a non-empty list: the executable and its arguments")
@@ -160,6 +162,20 @@ def _args(key: str, value: object) -> tuple[str, ...] | dict[str, Any]:
     if not args[0]:
         raise _wrong(f"{key}[0]", "", "the executable")
     return args
+
+
+def _check_plain(key: str, value: object, levels: int = 20) -> None:
+    """What every node, and `mks`, can show: as JSON has it."""
+    if not levels:
+        raise InvalidRequest(f"{key} is nested too deeply")
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_plain(f"{key}.{name}", item, levels - 1)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            _check_plain(f"{key}[{i}]", item, levels - 1)
+    elif value is not None and not isinstance(value, (str, int, float)):
+        raise _wrong(key, value, "a text, a number, true, false or null")
 
 
 def _flag(key: str, value: object) -> bool:

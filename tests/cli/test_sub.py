@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import subprocess
 
 import pytest
 
 from tests.cli.conftest import COMMAND, TIMEOUT, Answer, environment
-from tests.cli.pipes import into_a_full_disk
+from tests.cli.pipes import into_a_full_disk, start
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -203,3 +205,13 @@ def test_ids_that_can_not_be_written_are_told(nodes, good, more, said):
     told = f"mks: can't write the output: No space left on device; {said} submitted\n"
     assert (done.returncode, done.stderr) == (1, told)
     good("wait", "full*")
+
+
+def test_a_wait_that_is_cut_off_tells_which_jobs_go_on(good, mks, nodes):
+    with start(nodes[0], "sub", "--json", "--wait", "--tag", "goes-on", "p", "--", "sleep", "60") as waiting:
+        ids = wait_until(lambda: mks("ls", "tag=goes-on", "state=running", "--json").json, 20)
+        waiting.send_signal(signal.SIGINT)
+        out, _ = waiting.communicate(timeout=20)
+    assert waiting.returncode == 130
+    assert [job["id"] for job in json.loads(out)] == [job["id"] for job in ids]
+    good("kill", "tag=goes-on")

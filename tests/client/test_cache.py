@@ -11,6 +11,7 @@ import pytest
 from meeseeks import InvalidRequest, RequestFailed
 from meeseeks.client.arguments import is_exited
 from meeseeks.client.cache import Cache, is_final
+from meeseeks.client.outputs import Outputs
 from meeseeks.client.settings import Address, Place
 from meeseeks.client.unknown import UNKNOWN_FOR
 from meeseeks.core.record import Record, Spec, Status, jobinfo
@@ -344,6 +345,35 @@ def test_the_books_of_a_cache_are_as_long_as_its_list_of_jobs():
         return {name: len(book) for name, book in books.items() if book}
 
     wait_until(lambda: not left(), describe=left)
+
+
+def test_who_is_interrupted_while_he_reads_may_read_again(cache):
+    """As the handler of a signal does, in the same thread."""
+    answers = []
+
+    def interrupted() -> None:
+        with cache.lock:
+            answers.append(cache.select({}))
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert answers == [[]]
+
+
+def test_fetched_outputs_are_bounded_in_bytes():
+    outputs = Outputs()
+    for number in range(100):
+        outputs.keep(record(f"j{number}"), {"stdout_data": "x" * 1_000_000, "stderr_data": None})
+    assert len(outputs) == 67
+    assert outputs.of(record("j32")) == {}
+    assert len(outputs.of(record("j33"))["stdout_data"]) == 1_000_000
+    outputs.keep(record("huge"), {"stdout_data": "x" * 100_000_000, "stderr_data": ""})
+    assert len(outputs) == 1
+    outputs.forget("huge")
+    outputs.forget("huge")
+    outputs.keep(record("j"), {"stdout_data": "x", "stderr_data": "y"})
+    assert outputs.of(record("j")) == {"stdout_data": "x", "stderr_data": "y"}
 
 
 def test_a_watcher_is_told_once_and_only_for_its_job(cache):

@@ -158,6 +158,21 @@ def test_a_killed_job_is_waited_for_as_long_as_it_is_active(mesh_of, tmp_path):
         assert (info["state"], info["active"]) == ("killed", False)
 
 
+def test_a_lost_job_that_has_left_the_cache_is_killed_once_its_node_is_back(mesh_of):
+    a, b = mesh_of(2, **{"state.timeout": 1, "state.lost_after": 2})
+    with a.client(refresh=0.1, poll=0.2, expire=0.3) as cached:
+        cached.submit_job(id="j", pool="p", node="b", args=["sleep", "60"])
+        wait_until(lambda: cached.list_jobs(state="running"), 20)
+        b.freeze()
+        wait_until(lambda: not cached.list_jobs(), 20)
+        assert cached.kill_jobs("j")["state"] == "killed"
+        assert list(cached.kill_jobs(["j", "nowhere"])) == ["j"]
+        assert cached.kill_jobs("nowhere") is False
+        b.thaw()
+        wait_until(lambda: cached.query("j")["rc"] == -15, 20)
+        assert (cached.query("j")["state"], cached.query("j")["active"]) == ("killed", False)
+
+
 def test_wait_for_a_job_that_the_push_has_not_brought_yet(cached, tag):
     jobs = cached.submit_many([{"pool": "p", "args": ["true"], "tags": [tag]}] * 20)
     ended = cached.wait_for(jobs, 30)

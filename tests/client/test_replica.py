@@ -133,6 +133,18 @@ def test_a_new_life_drops_what_the_node_forgot(cached, node):
     assert cached.list_jobs() == ["b"]
 
 
+def test_a_table_of_a_new_life_that_was_cut_short_is_read_anew(cached, node):
+    """Or nobody would notice what is not in it."""
+    node.answer_sync(0, 9, [record("a"), record("b")])
+    node.wait_subscribed()
+    node.incarnation = "two"
+    node.publish(0, 1, [record("b")])
+    node.answer_sync(0, 1, [record("b")], more=True)
+    node.stub.refuse(*node.next("sync"), "failed", "not now")
+    assert node.answer_sync(0, 1, [record("b")]) == {}
+    wait_until(lambda: list(cached._cache._vanished) == ["a"])
+
+
 def test_a_new_job_that_the_node_refuses_reads_failed_and_the_others_do_not(cached, node):
     node.answer_sync(0, 1)
     good, bad = (next(iter(cached.submit_job(pool="p", args=["true"]))) for _ in range(2))

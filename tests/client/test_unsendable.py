@@ -25,7 +25,7 @@ ENDLESS.append(ENDLESS)
         ({"config": {"cwd": Path("/")}}, r"submit: config.cwd must be a path, as a non-empty string, not PosixPath"),
         (
             {"pool": "__config", "args": {"state": {"dir": Path("/")}}},
-            "args.state.dir can't be sent, it is PosixPath",
+            r"args.state.dir must be a text, a number, true, false or null, not PosixPath\('/'\)",
         ),
         ({"args": ENDLESS}, r"submit: args\[0\] must be a string, not"),
     ],

@@ -299,6 +299,15 @@ def test_a_node_that_can_make_no_tunnel_says_so_and_goes_on(place: Place, tmp_pa
         node.stop()
 
 
+def test_a_client_that_can_make_no_tunnel_says_so(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with Client("127.0.0.1", place.a.port, ssl=place.user_ssl, timeout=1) as client:
+        with pytest.raises(NodeUnreachable, match="no TLS tunnel can be made: AF_UNIX path too long"):
+            client.ls()
+
+
 def test_what_tls_lets_out_is_not_to_be_read(place: Place):
     """A stranger who speaks ZeroMQ to a port of TLS hears nothing of it."""
     hears = zmq.Context.instance().socket(zmq.SUB)

@@ -14,6 +14,13 @@ from meeseeks.errors import InvalidRequest
 GOOD = {"pool": "p", "args": ["/bin/true"]}
 
 
+def nested(levels: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for _ in range(levels):
+        found = {"a": found}
+    return found
+
+
 def test_the_keys_are_those_of_the_api():
     api = "id pool args node stdin stdout stderr runtime hold restart retries resubmit config tags state"
     assert " ".join(JOB_KEYS) == api
@@ -207,7 +214,15 @@ def test_what_is_wrong_is_refused_by_name(wrong, said):
         ),
         ({"pool": "__config", "args": {"listen.ssl.pass": "hush"}}, "args: listen.ssl.pass can't be pushed as a job"),
         ({"pool": "__config", "args": {"a": 2**70}}, "the job can't be sent as MessagePack: "),
-        ({"pool": "__config", "args": {"a": object()}}, "the job can't be sent as MessagePack: "),
+        (
+            {"pool": "__config", "args": {"a": object()}},
+            "args.a must be a text, a number, true, false or null, not <obj",
+        ),
+        (
+            {"pool": "__config", "args": {"a": [{"b": b"x"}]}},
+            "args.a[0].b must be a text, a number, true, false or null,",
+        ),
+        ({"pool": "__config", "args": nested(100)}, ".a.a.a is nested too deeply"),
         (["pool", "p"], "a job is a mapping of id, pool, args, "),
         (None, "a job is a mapping of "),
         (dt.datetime.now(dt.UTC), "a job is a mapping of "),
