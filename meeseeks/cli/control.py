@@ -14,7 +14,7 @@ from . import views
 from .exits import FAILED, OK
 from .invocation import Invocation, client_options, json_option
 from .output import warn
-from .pick import in_parts, infos_of, warn_missing
+from .pick import infos_of, warn_missing
 from .words import job_change, selection
 
 __all__ = ["kill_command", "set_command"]
@@ -35,7 +35,8 @@ def kill_command(call: Invocation, /, words: tuple[str, ...]) -> int:
     """
     chosen = selection(words)
     with call.client() as client:
-        found = in_parts(client.kill, chosen.ids or client.ls(**chosen.filters))
+        # By ids, which are sent in parts: what a filter matches could be more than the answer may tell.
+        found: dict[str, Any] = client.kill([*chosen.ids] or client.ls(**chosen.filters))
         missing = warn_missing(client, chosen, found)
     _show(call, found)
     return FAILED if missing else OK

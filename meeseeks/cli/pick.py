@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .output import warn
@@ -12,7 +11,7 @@ from .words import Selection
 if TYPE_CHECKING:
     from meeseeks import Client
 
-__all__ = ["in_parts", "infos_of", "warn_missing", "warn_over", "warn_stuck"]
+__all__ = ["infos_of", "warn_missing", "warn_over", "warn_stuck"]
 
 _NAMED = 5
 """Ids that are not there, and are named."""
@@ -20,20 +19,11 @@ _NOWHERE = {"no online node has pool": "mks pools", "there is no node": "mks nod
 """What stands in the reasons that a wrong name has, or a node that is gone, and what shows the right ones."""
 _SETS = ("@", "-", "")
 """What follows the id that was given: for a job on each of several nodes, for --array, and in an id cut short."""
-_AT_ONCE = 500
-"""Jobinfos in one answer: with small outputs in them, thousands could be more than one message may hold."""
 
 
 def infos_of(client: Client, chosen: Selection) -> dict[str, dict[str, Any]]:
     """The jobinfos of the chosen jobs, by id. An id that the node does not know is left out."""
-    return in_parts(client.query, chosen.ids or client.ls(**chosen.filters))
-
-
-def in_parts(ask: Callable[[list[str]], dict[str, Any]], ids: Sequence[str]) -> dict[str, Any]:
-    """What `ask` answers for all these ids, {id: jobinfo}: asked so many at a time that an answer fits a message."""
-    found: dict[str, Any] = {}
-    for at in range(0, len(ids), _AT_ONCE):
-        found.update(ask([*ids[at : at + _AT_ONCE]]))
+    found: dict[str, dict[str, Any]] = client.query([*chosen.ids] or client.ls(**chosen.filters))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -12,7 +12,19 @@ from meeseeks.errors import InvalidRequest
 
 from .call import Repeat
 
-__all__ = ["checked", "is_exited", "is_several", "jobs_meant", "lacks_output", "ready_spec", "requests_meant"]
+__all__ = [
+    "checked",
+    "in_parts",
+    "is_exited",
+    "is_several",
+    "jobs_meant",
+    "lacks_output",
+    "ready_spec",
+    "requests_meant",
+]
+
+_AT_ONCE = 500
+"""Jobinfos in one answer: with small outputs in them, thousands could be more than one message may hold."""
 
 
 def checked(jobspec: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
@@ -84,3 +96,13 @@ def lacks_output(info: Mapping[str, Any]) -> bool:
     if info["state"] not in END_STATES or info["active"]:
         return False
     return any(info[f"{stream}_data"] is None and info[f"{stream}_size"] for stream in ("stdout", "stderr"))
+
+
+def in_parts(ask: Callable[[Any], Any], what: str | list[str] | dict[str, Any]) -> Any:
+    """What `ask` answers; of a long list of jobs so many at a time that an answer fits into a message."""
+    if not isinstance(what, list) or len(what) <= _AT_ONCE:
+        return ask(what)
+    found: dict[str, Any] = {}
+    for at in range(0, len(what), _AT_ONCE):
+        found |= ask(what[at : at + _AT_ONCE])
+    return found

@@ -15,7 +15,7 @@ import msgspec
 from meeseeks.core.record import NEW
 from meeseeks.errors import InvalidRequest, MeeseeksError, RequestTimeout
 
-from .arguments import checked, is_exited, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
+from .arguments import checked, in_parts, is_exited, is_several, jobs_meant, lacks_output, ready_spec, requests_meant
 from .call import Repeat
 from .channel import Channel
 from .credentials import Credentials
@@ -184,7 +184,7 @@ class Client:
 
         `state` reads 'killed' at once, `active` stays True until the last process of the job is gone.
         """
-        return self._channel.call("kill", jobs_meant("kill", jids, filters))
+        return in_parts(lambda part: self._channel.call("kill", part), jobs_meant("kill", jids, filters))
 
     def nodes(self) -> dict[str, Info]:
         """Every node of the mesh by name, with its status."""
@@ -368,7 +368,8 @@ class Client:
 
     def _query(self, what: str | list[str] | dict[str, Any], timeout: float | None = None) -> Any:
         """What the node says, and of jobs that it does not know, and that another node may have, that they are so."""
-        found, unanswered = self._channel.call("query", what, timeout=timeout), self._submits.unanswered
+        found = in_parts(lambda part: self._channel.call("query", part, timeout=timeout), what)
+        unanswered = self._submits.unanswered
         if isinstance(what, str):
             if found is False:
                 return unanswered.infos([what]).get(what, False)

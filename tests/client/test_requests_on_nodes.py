@@ -27,6 +27,17 @@ def test_submit_runs_a_job_on_the_node_that_was_asked_for(client, place):
         assert base64.b64decode(done["stdout_data"]).decode().strip() == name
 
 
+def test_many_ids_are_sent_in_parts(client, tag, monkeypatch):
+    monkeypatch.setattr("meeseeks.client.arguments._AT_ONCE", 2)
+    jids = [f"{tag}-{number}" for number in range(5)]
+    client.submit_many({"id": jid, "pool": "held", "args": ["true"]} for jid in jids)
+    assert sorted(client.query([*jids, "nowhere"])) == jids
+    killed = client.kill([*jids, "nowhere"])
+    assert {jid: info["state"] for jid, info in killed.items()} == dict.fromkeys(jids, "killed")
+    assert sorted(client.wait_for([*jids, "nowhere"], 20)) == sorted([*jids, "nowhere"])
+    assert client.query([]) == client.kill([]) == {}
+
+
 def test_submit_with_an_id_again_changes_that_job(client, tag):
     client.submit(id=tag, pool="held", args=["true"])
     changed = client.submit(id=tag, tags=[tag], hold=True)
