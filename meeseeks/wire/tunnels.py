@@ -120,9 +120,13 @@ class Forwarder:
     async def start(self) -> None:
         """Listen."""
         listener = socket.socket(socket.AF_UNIX)
-        listener.setblocking(False)
-        listener.bind(str(self.path))
-        listener.listen(_BACKLOG)
+        try:
+            listener.setblocking(False)
+            listener.bind(str(self.path))
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
         _keep(self._tasks, _accept(listener, self._serve))
         await asyncio.sleep(0)  # from then on it belongs to that task, which closes it
 
