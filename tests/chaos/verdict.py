@@ -51,7 +51,7 @@ class Judge:
         """All that is wrong with one job; `info` is what the tables, equal by now, say."""
         runs = self._marks.of(asked.job)
         for overlap in self._marks.overlaps:
-            if overlap.later.job == asked.job:
+            if overlap.later.job == asked.job and not self._may_be_without_executor(overlap.earlier, overlap.later):
                 yield Problem("overlapping", asked.job, f"{overlap.earlier} lived when {overlap.later} had begun")
         if info is None:
             if asked.answer == "acked":
@@ -70,6 +70,12 @@ class Judge:
         yield from self._report(asked, info, runs)
         yield from self._change(asked, info)
         yield from self._output(asked, info, runs, output)
+
+    def _may_be_without_executor(self, run: Run, later: Run) -> bool:
+        """Whether nobody was there to end a run when its lease was over: no executor, and no node to start the next."""
+        saboteur, begin, end = self._saboteur, run.started_at, later.started_at
+        is_hit = saboteur.was(_EXECUTOR_FAULTS, run.node, begin, end)
+        return is_hit and saboteur.troubled_s((run.node,), begin, end, _RECOVERY_S) >= _LOST_AFTER_S
 
     # --- starts
 
