@@ -75,7 +75,7 @@ class Judge:
         """Whether nobody was there to end a run when its lease was over: no executor, and no node to start the next."""
         saboteur, begin, end = self._saboteur, run.started_at, later.started_at
         is_hit = saboteur.was(_EXECUTOR_FAULTS, run.node, begin, end)
-        return is_hit and saboteur.troubled_s((run.node,), begin, end, _RECOVERY_S) >= _LOST_AFTER_S
+        return is_hit and saboteur.troubled_s((run.node,), begin, end, 0.0) >= _LOST_AFTER_S
 
     # --- starts
 
