@@ -150,11 +150,7 @@ def _path(key: str, value: object) -> str:
 
 def _args(key: str, value: object) -> tuple[str, ...] | dict[str, Any]:
     if isinstance(value, Mapping):
-        for name in value:
-            if not isinstance(name, str):
-                raise InvalidRequest(f"{key} has the key {shown(name)}, which is not a string")
-        for name, item in value.items():
-            _check_plain(f"{key}.{name}", item)
+        _check_plain(key, value)
         return dict(value)
     if not isinstance(value, (list, tuple)) or not value:
         raise _wrong(key, value, "a non-empty list: the executable and its arguments")
@@ -164,13 +160,15 @@ def _args(key: str, value: object) -> tuple[str, ...] | dict[str, Any]:
     return args
 
 
-def _check_plain(key: str, value: object, levels: int = 20) -> None:
+def _check_plain(key: str, value: object, levels: int = 21) -> None:
     """What every node, and `mks`, can show: as JSON has it."""
     if not levels:
         raise InvalidRequest(f"{key} is nested too deeply")
     if isinstance(value, Mapping):
         for name, item in value.items():
-            _check_plain(f"{key}.{name}", item, levels - 1)
+            if not isinstance(name, str):
+                raise InvalidRequest(f"{key} has the key {shown(name)}, which is not a string")
+            _check_plain(f"{key}.{key_shown(name)}", item, levels - 1)
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             _check_plain(f"{key}[{i}]", item, levels - 1)
@@ -233,7 +231,7 @@ def _environment(key: str, value: object) -> dict[str, str]:
     for name in value:
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise InvalidRequest(f"{key} has the name {shown(name)}, not a non-empty string without '=' and NUL")
-    return {name: _text(f"{key}.{name}" if len(name) <= 60 else key, text) for name, text in value.items()}
+    return {name: _text(f"{key}.{key_shown(name)}", text) for name, text in value.items()}
 
 
 def _umask(key: str, value: object) -> int:
