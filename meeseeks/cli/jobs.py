@@ -49,7 +49,7 @@ def ls_command(call: Invocation, /, words: tuple[str, ...]) -> int:
 @json_option
 @click.pass_obj
 def get_command(call: Invocation, /, words: tuple[str, ...], named: tuple[str, ...]) -> int:
-    """Show all that is known of jobs, with their output, wherever in the mesh it is: what became of them, where, when
+    """Show all that is known of jobs, with the beginning of their output: what became of them, where, when
     and why; and of those that wait, what for.
 
     Values of a job's own environment are often secrets: they read ***, here and in the JSON of every command.

@@ -20,7 +20,7 @@ __all__ = ["keygen_command"]
 @click.option(
     "--role",
     type=click.Choice(["read", "submit", "admin"]),
-    help="With --client: look on; also submit and kill jobs (the default); also change the configuration of nodes.",
+    help="With --client: look on; also submit and kill (the default); also see and change the configuration of nodes.",
 )
 @click.option(
     "--mesh",

@@ -110,6 +110,8 @@ def _written(info: Info) -> Iterator[Row]:
         data, size = info[f"{stream}_data"], info[f"{stream}_size"]
         if data:
             yield stream, views.detail(f"{stream}_data", data)
+        elif size and info.get("output_error"):
+            yield stream, f"{size} bytes: {info['output_error']}"
         elif size and not _is_live(info):
             yield stream, f"{size} bytes: 'mks get {info['id']}' alone shows them"
 
@@ -119,7 +121,8 @@ def _retries(info: Info) -> str:
     if info["fail_count"]:
         text += f", failed {_times(info['fail_count'])}"
     if info["retries"]:
-        left = max(0, info["retries"] + 1 - info["fail_count"])
+        used = info["fail_count"] if info["state"] == "running" else info["fail_count"] - 1
+        left = max(0, info["retries"] - max(0, used))
         text += f"; {left} of {info['retries']} retries left" if _is_live(info) else f"; {info['retries']} retries"
     return text
 

@@ -108,7 +108,7 @@ def job_details(infos: Iterable[Mapping[str, Any]], env_named: Sequence[str] = (
     for info in infos:
         if rows:
             rows.append(())
-        rows += [(key, detail(key, value)) for key, value in info.items() if _is_worth_a_line(key, value)]
+        rows += [(key, detail(key, value)) for key, value in info.items() if _is_worth_a_line(info, key)]
     return Listing(infos, (), rows, empty="no jobs")
 
 
@@ -251,8 +251,9 @@ def _pool(name: str, of: Mapping[str, Any]) -> str:
     return f"{name}:{running}/{slots}" + (f"({','.join(notes)})" if notes else "")
 
 
-def _is_worth_a_line(key: str, value: Any) -> bool:
-    if key in ("stdout_size", "stderr_size"):
+def _is_worth_a_line(info: Mapping[str, Any], key: str) -> bool:
+    value = info[key]
+    if key in ("stdout_size", "stderr_size") and info[key.replace("size", "data")]:
         return False  # the data says it
     if key in ("id", "pool", "args", "state", "active", "rc"):
         return value is not None

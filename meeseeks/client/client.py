@@ -39,7 +39,7 @@ _LOOK = 0.5
 class Client:
     """A connection to a mesh, through one of its nodes. Any number of threads may use it at once; no forked child may.
 
-    Every method ends by its deadline (`timeout`) with an answer or with a MeeseeksError that says which node, which
+    Every request ends by its deadline (`timeout`) with an answer or with a MeeseeksError that says which node, which
     address, and why. A node that is being restarted is waited for until then. It is a context manager.
 
     Args:
@@ -52,7 +52,7 @@ class Client:
         timeout: seconds that a request may take.
         refresh: above 0, a cache follows the node by push, and the cached methods work; it is then the longest time
             in seconds that a write to the cache waits before it is sent (in practice it goes at once).
-        poll: seconds between two full checks of the cache against the node; more than `refresh`.
+        poll: seconds between two questions to the node whether the cache missed anything; more than `refresh`.
         expire: seconds for which an ended job stays in the cache; more than `poll`.
         set_global: make this the Client of all Jobs that name none.
         cfg: connection options. `security` is a map of `key`, the file of the mesh's or the user's key (default: what

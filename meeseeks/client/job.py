@@ -23,8 +23,9 @@ __all__ = ["Job", "get_global_client"]
 
 Callback: TypeAlias = "Callable[[Job], object]"
 
-_INFO_KEYS = frozenset(jobinfo(Record(Spec(id="", pool="", args=(), submit_node=""), Status(epoch=(0, ""))), 0))
-_OUTPUTS = ("stdout_data", "stderr_data")
+_SAMPLE = Record(Spec(id="", pool="", args=(), submit_node=""), Status(epoch=(0, "")))
+_INFO_KEYS = frozenset(jobinfo(_SAMPLE, 0)) | {"reason", "output_error"}  # which a node adds where there is something
+_FETCHED = ("stdout_data", "stderr_data", "output_error")
 
 
 def get_global_client() -> Client:
@@ -108,7 +109,7 @@ class Job:
         if self.jid is None:
             return self._spec.get(key)
         infos = self._look_up()
-        if key in _OUTPUTS:
+        if key in _FETCHED:
             infos = {jid: self._with_output(jid, info) for jid, info in infos.items()}
         if self.multi:
             return {jid: info.get(key) for jid, info in infos.items()}

@@ -187,7 +187,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     use_loadavg: Annotated[
         bool, Meta(description="Give jobs to the node with the lowest load average, not the most free slots.")
     ] = False
-    wait_in_pool: Annotated[bool, Meta(description="Give jobs to full pools as well; they wait there.")] = False
+    wait_in_pool: Annotated[bool, Meta(description="Let full pools of this node take jobs, which wait.")] = False
     discover: Annotated[bool, Meta(description="Link to every node that is heard of, not only to those named.")] = True
     heartbeat: Annotated[
         Seconds, Meta(description="Seconds between two signs of life. At most a third of state.timeout.")

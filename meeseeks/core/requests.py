@@ -314,7 +314,7 @@ class Requests:
             if self.mesh.is_online(peer.name, self.ledger.now):
                 names.update(self._beat_pools(peer.name))
         for pool in sorted(names):
-            for candidate in self.submitter.candidates(pool, deaf=True):
+            for candidate in self.submitter.candidates(pool, all_online=True):
                 slots = candidate.pool.slots
                 free = None if not slots else max(0, slots - self.ledger.loads.jobs[candidate.node, pool])
                 found.setdefault(pool, {})[candidate.node] = 0 if candidate.pool.drain else free

@@ -184,16 +184,21 @@ class Submitter:
         heapq.heapify(lines)
         return lines
 
-    def candidates(self, pool: str, *, deaf: bool = False) -> Iterator[Candidate]:
-        """The nodes that may get a job of this pool now; `deaf`: also those that would not hear of it from this one."""
+    def candidates(self, pool: str, *, all_online: bool = False) -> Iterator[Candidate]:
+        """The nodes that may get a job of this pool now.
+
+        `all_online`: also those that were silent just now, or would not hear of it from this one.
+        """
         now = self.ledger.now
         own = self.owner.pools.get(pool)
         if own is not None and not self.owner.stopping:
             yield Candidate(self.ledger.name, own.status(self.ledger.settings.wait_in_pool), self.loadavg, is_here=True)
         for peer in self.mesh.peers.values():
-            if peer.beat is None or not self.mesh.is_alive(peer.name, now):
+            if peer.beat is None or not self.mesh.is_online(peer.name, now):
                 continue
-            if not deaf and not peer.hears(self.ledger.name, self.mesh.incarnation):
+            if not all_online and not (
+                self.mesh.is_alive(peer.name, now) and peer.hears(self.ledger.name, self.mesh.incarnation)
+            ):
                 continue
             status = PoolStatus() if pool == CONFIG_POOL else peer.beat.pools.get(pool)
             if status is not None:

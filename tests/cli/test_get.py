@@ -80,6 +80,22 @@ def test_only_what_is_known_is_told():
     plain = dict(stories([info], now=now).rows)
     assert {"assigned", "claimed", "started", "ended"}.isdisjoint(plain)
     assert plain["run again"] == "once, because somebody asked for it"
+    for state, failed, left in (("new", 0, 3), ("running", 0, 3), ("new", 1, 3), ("running", 1, 2), ("running", 3, 0)):
+        tried = {
+            **info,
+            "state": state,
+            "active": True,
+            "start_ts": now,
+            "retries": 3,
+            "start_count": 4,
+            "fail_count": failed,
+        }
+        assert dict(stories([tried], now=now).rows)["retried"].endswith(f"; {left} of 3 retries left"), (state, failed)
+    long = {**info, "state": "done", "end_ts": now, "stdout_size": 20_000_000}
+    assert dict(stories([long], now=now).rows)["stdout"] == "20000000 bytes: 'mks get j' alone shows them"
+    of_one = {**long, "output_error": "too much"}
+    assert dict(stories([of_one], now=now).rows)["stdout"] == "20000000 bytes: too much"
+    assert ("stdout_size", "20000000") in views.job_details([long]).rows
     told = dict(stories([{**info, "assign_ts": now - 50, "claim_ts": now - 40}], now=now).rows)
     assert told["assigned"].endswith(", 50s ago, to node 'b'")
     assert told["claimed"].endswith(", 40s ago, by pool 'p' of node 'b'")

@@ -248,3 +248,5 @@ def test_output_that_is_too_much_for_a_query_is_left_out_with_the_reason(place):
         for info in (job.wait(30), client.get_job(job.jid)):
             assert info["stdout_data"] is None
             assert "17000000 bytes of stdout are more than a query brings" in info["output_error"]
+        assert job.output_error == info["output_error"]
+        assert job.reason is None

@@ -274,7 +274,9 @@ def test_pools_show_free_slots_of_online_nodes() -> None:
     desk.hear("b", pools={"p": PoolStatus(slots=3), "q": PoolStatus(), "r": PoolStatus(slots=4, drain=True)})
     desk.submit(id="j", node="b")
     assert desk.state.requests.pools() == {"p": {"a": 2, "b": 2}, "q": {"b": None}, "r": {"b": 0}}
-    desk.wait(20)
+    desk.wait(5)
+    assert "b" in desk.state.requests.pools()["p"], "silent for three heartbeats, but online, as nodes() has it"
+    desk.wait(15)
     assert desk.state.requests.pools() == {"p": {"a": 2}}
 
 
