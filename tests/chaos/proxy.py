@@ -124,7 +124,7 @@ class Proxy:
         asyncio.set_event_loop(self._loop)
         servers: list[asyncio.Server] = []
         try:
-            servers.extend(self._loop.run_until_complete(self._listen()))
+            self._loop.run_until_complete(self._listen(servers))
         except OSError as error:
             self._error = error
         finally:
@@ -148,8 +148,8 @@ class Proxy:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
-    async def _listen(self) -> list[asyncio.Server]:
-        found = []
+    async def _listen(self, servers: list[asyncio.Server]) -> None:
+        """Adds to `servers` one by one: those before the one that can't be had are to be closed as well."""
         for source, target in self._pairs():
             for port in self._ports[target]:
 
@@ -165,8 +165,7 @@ class Proxy:
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
 
-                found.append(await asyncio.start_server(serve, host(source, target), port))
-        return found
+                servers.append(await asyncio.start_server(serve, host(source, target), port))
 
     async def _serve(
         self, pair: tuple[int, int], port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

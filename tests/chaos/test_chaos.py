@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_ports
 from tests.support.processes import is_running
 from tests.support.wait import wait_until
 
@@ -70,26 +71,18 @@ def test_a_seed_is_a_plan():
 
 @pytest.fixture
 def line():
-    """Two listeners, and a proxy between them; `dial` connects from the first to the second."""
-    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
-        for server in (a, b):
-            server.settimeout(10)
-        ports = [Ports(server.getsockname()[1], free_port()) for server in (a, b)]
-        with Proxy(ports) as proxy:
+    """A proxy between two, of whom the second listens; `dial` connects the first to it."""
+    ports = [Ports(*free_ports(2)) for _ in range(2)]
+    with socket.create_server(("127.0.0.1", ports[1].router)) as b, Proxy(ports) as proxy:
+        b.settimeout(10)
 
-            def dial():
-                here = socket.create_connection((host(0, 1), ports[1].router), 10)
-                there, (source, _) = b.accept()
-                there.settimeout(10)
-                return here, there, source
+        def dial():
+            here = socket.create_connection((host(0, 1), ports[1].router), 10)
+            there, (source, _) = b.accept()
+            there.settimeout(10)
+            return here, there, source
 
-            yield proxy, dial
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        return int(probe.getsockname()[1])
+        yield proxy, dial
 
 
 def test_the_proxy_shows_a_node_at_an_address_of_its_own(line):

@@ -8,6 +8,8 @@ import gc
 import socket
 import struct
 
+import pytest
+
 from tests.chaos.proxy import Ports, Proxy, host
 from tests.support.ports import free_ports
 from tests.support.wait import wait_until
@@ -16,6 +18,13 @@ from tests.support.wait import wait_until
 def test_a_proxy_that_ends_during_a_goodbye_leaves_nothing_open() -> None:
     end_during_a_goodbye()
     gc.collect()  # what is not closed complains, and pytest fails the test for it
+
+
+def test_a_proxy_that_can_t_have_an_address_says_so_and_leaves_nothing_open() -> None:
+    ports = [Ports(*free_ports(2)) for _ in range(2)]
+    with socket.create_server((host(1, 0), ports[0].publisher)), pytest.raises(OSError, match="in use"), Proxy(ports):
+        pass
+    gc.collect()
 
 
 def end_during_a_goodbye() -> None:
