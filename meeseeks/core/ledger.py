@@ -25,6 +25,9 @@ _TO_HEAR_S = 60.0
 """Seconds within which a node that is heard has heard of an end as well."""
 _KEPT_MAX = 30
 """For so many times `state.expire` a job is kept for a submit node that is away."""
+_LEAP_S = 60.0
+_TO_PUT_RIGHT_S = 3600.0
+"""Seconds for which a wall clock that has leapt ahead is not believed, or `state.expire` if that is less."""
 
 _PLAUSIBLE = COUNT_MAX // 2
 """No mesh makes so many changes. The other half is for what it makes after somebody has forged this very number."""
@@ -39,6 +42,7 @@ class Ledger:
         self.loads = Loads()
         self.now = now
         self.wall = wall
+        self._expires_from = now
         self.lamport = 0
         self.changed: dict[str, bool] = {}
         """Jobs changed this turn; True where this node made the change."""
@@ -54,6 +58,12 @@ class Ledger:
     def name(self) -> str:
         """This node's name."""
         return self.settings.name
+
+    def begin(self, now: float, wall: float) -> None:
+        """A turn begins. A wall clock that leaps ahead may be put right again: nothing expires by it for now."""
+        if (wall - self.wall) - (now - self.now) > _LEAP_S:
+            self._expires_from = now + min(self.settings.expire, _TO_PUT_RIGHT_S)
+        self.now, self.wall = now, wall
 
     # --- writing
 
@@ -172,6 +182,8 @@ class Ledger:
         A job is kept whose submit node has not been heard since it ended (`quiet` says for how long): it is the one
         that asks, and would take the job for live. But not for ever, since nodes may go for good.
         """
+        if self.now < self._expires_from:
+            return [], 0
         age, gone = self.settings.expire, []
         found = self.table.ages.expired(self.wall - age, limit, self.wall)
         for jid in found:

@@ -98,6 +98,7 @@ class NodeState:
         self._greeted = 0
         self._settled = 0
         self._listens_until = now
+        self._is_restored = False
 
     def restore(self, rows: Iterable[tuple[int, Record]], seq: int) -> None:
         """Take over what the store has: (seq, record) in the order of seq, and the last seq. Before the first turn."""
@@ -106,10 +107,7 @@ class NodeState:
         # A power cut may have taken the last changes, whose numbers are known to others: none of them is used again.
         self.table.seq = seq + _SEQ_GAP
         self._published = dict.fromkeys(self._published, self.table.seq)
-        for record in filter(self.forgotten.may_be_one, list(self.table)):
-            self._doubt(record)
-        # Its jobs may have been killed or moved meanwhile: hear of it first, then start them.
-        self._listens_until = self.ledger.now + _LISTEN_BEATS * self.settings.heartbeat
+        self._is_restored = True
 
     # --- a turn
 
@@ -117,9 +115,20 @@ class NodeState:
         """A turn starts. A long pause since the last one means that this process was frozen, or starved."""
         if now - self.ledger.now > max(3 * self.settings.heartbeat, self.settings.timeout / 2):
             self.mesh.on_wakeup(now)
-        self.ledger.now = now
-        self.ledger.wall = wall
+        self.ledger.begin(now, wall)
         self._settled = 0
+        if self._is_restored:
+            self._is_restored = False
+            self._listen(now)
+
+    def _listen(self, now: float) -> None:
+        """Our jobs may have been killed or moved meanwhile: hear of it first, then start them.
+
+        The time for it begins with the first turn: to read a large store may take longer.
+        """
+        for record in filter(self.forgotten.may_be_one, list(self.table)):
+            self._doubt(record)
+        self._listens_until = now + _LISTEN_BEATS * self.settings.heartbeat
 
     def finish(self) -> Effects:
         """The turn ends: decide on all that changed, and say what is to be done."""

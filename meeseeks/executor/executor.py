@@ -34,7 +34,7 @@ from meeseeks.core.effects import (
 )
 from meeseeks.wire.messages import Event, Feed, Order
 
-from .deadlines import Deadlines
+from .deadlines import Deadline, Deadlines
 from .family import Family
 from .inputs import Inputs, is_piped
 from .journal import Entry, Journal
@@ -55,6 +55,7 @@ _STARTS_A_TURN = 8  # some 4 ms: kills and exits are not to wait for a long queu
 _STOP_GRACE = 5.0
 _LOOKS = 20
 _NOTE_AFTER = 0.05
+_PUT_OFF_S, _AGAIN_S = 30.0, 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,8 @@ class Executor:
         self._ended_in: set[str] = set()
         """Pools of which there are ends in `events`."""
         self._leaderless: set[Task] = set()
+        self._pause: Deadline | None = None
+        """Until then nothing is started."""
         self._to_terminate: list[Task] = []
         self._to_kill: list[Task] = []
 
@@ -128,7 +131,7 @@ class Executor:
         """When to call `turn` at the latest, on the monotonic clock; None: when something happens."""
         at = self._deadlines.next_at()
         again_at = self._journal.again_at
-        if not self._queues.has_ready and not again_at:
+        if not again_at and (self._pause is not None or not self._queues.has_ready):
             return at
         return again_at if at is None else min(again_at, at)
 
@@ -141,7 +144,7 @@ class Executor:
         for do in self._deadlines.due(monotonic()):
             do()
         self._signal()
-        for _ in range(_STARTS_A_TURN):
+        for _ in range(_STARTS_A_TURN if self._pause is None else 0):
             task = self._queues.take()
             if task is None or not self._start(task):
                 break
@@ -236,6 +239,8 @@ class Executor:
         try:
             task.leader = spawn(order, task.mark, self._spool, self.inputs.open if is_piped(order) else None)
         except SpawnError as error:
+            if error.may_pass and self._put_off(task, str(error), now):
+                return False
             task.error = str(error)
             self._finish(task)
             return True
@@ -249,6 +254,26 @@ class Executor:
             task.runtime_end = self._deadlines.add(now + order.runtime, partial(self._on_runtime, task))
         self._watch_lease(task)
         return True
+
+    def _put_off(self, task: Task, why: str, now: float) -> bool:
+        """Have it wait, and all others, until the machine may have what it lacks. False if it has waited long enough.
+
+        All of a queue would fail within moments otherwise, and a node whose jobs fail has the freest slots.
+        """
+        if task.put_off_at is None:
+            log.warning("%s; it is tried again for %g s, and nothing else is started meanwhile", why, _PUT_OFF_S)
+            task.put_off_at = now
+        if now - task.put_off_at > _PUT_OFF_S:
+            return False
+        self._journal.acked(task.order.key)  # nothing was started
+        self.inputs.close(task.order)
+        self._waiting[task.order.key] = task
+        self._queues.put_back(task)
+        self._pause = self._deadlines.add(now + _AGAIN_S, self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        self._pause = None
 
     def _note(self, task: Task) -> None:
         """Its pid, for the journal. Looking it up is not cheap: a task that is over by now was found by its mark."""
@@ -329,7 +354,7 @@ class Executor:
                 break
             self._leaderless.update(self._family.reap()[0])
             left, again = self._family.left_of(self._leaderless, seen)
-        else:
+        if again:
             # Something takes its time to end, or forks and ends faster than we look: none of them is surely gone.
             left = set(self._leaderless)
         for task in self._leaderless - left:

@@ -8,8 +8,10 @@ keeps what it has read, so a later run would not get the same, and its stdin is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import resource
 import select
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +32,8 @@ _PIPE = 256 * 1024
 _HOLD_S = 1.0
 """How long an answer waits for room: shorter than anybody's patience."""
 _TURN_WRITES = 16
+_SPARE_FILES = 16
+"""Descriptors that pipes leave for the rest of the executor: without any it could end no task."""
 
 
 def is_piped(order: Start) -> bool:
@@ -81,6 +85,10 @@ class Inputs:
     def open(self, order: Start) -> int:
         """Make the pipe of a task; the end that it reads from, which the caller closes after the spawn."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
+        if writing >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES:
+            os.close(reading)
+            os.close(writing)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         os.set_blocking(writing, False)
         with contextlib.suppress(OSError):  # the user has many large pipes already: a small one is only slower
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE)

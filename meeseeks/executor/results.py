@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import time
@@ -55,7 +56,10 @@ def _captured(key: TaskKey, stream: str, spool: Spool, inline_output: int) -> _S
         size = spool.size(key, stream)
         if size > inline_output:
             return _Stream(size, None, is_left=True)
-        return _Stream(size, spool.read(key, stream, 0, size)[0] if size else b"")
+        text = spool.read(key, stream, 0, size)[0] if size else b""
+        if len(text) < size:
+            raise OSError(errno.ENOENT, "the file was deleted")
+        return _Stream(size, text)
     except OSError as error:
         log.warning("the %s of job %r can't be read: %s", stream, key.job, error.strerror)
         return _Stream(size, None, is_left=True)

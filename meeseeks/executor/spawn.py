@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import signal
@@ -37,8 +38,17 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
+_PASSES = frozenset((errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT))
+_OUT_OF_FILES = frozenset((errno.EMFILE, errno.ENFILE))
+
+
 class SpawnError(Exception):
     """There is no process; the text is one sentence that says why, for the job's `error`."""
+
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
+        """The machine is short of something (processes, memory, descriptors, disk): the job itself may be all right."""
 
 
 def spawn(order: Start, mark: str, spool: Spool, open_pipe: Callable[[Start], int] | None = None) -> int:
@@ -60,7 +70,7 @@ def spawn(order: Start, mark: str, spool: Spool, open_pipe: Callable[[Start], in
         with branded(mark):
             return _posix_spawn(order, env, fds) if _is_plain(order, env) else _popen(order, env, fds)
     except OSError as error:
-        raise SpawnError(_reason(order, error)) from error
+        raise SpawnError(_reason(order, error), may_pass=error.errno in _PASSES) from error
     # LookupError: no such user. The others: what Popen thinks of its arguments.
     except (LookupError, TypeError, ValueError, OverflowError, subprocess.SubprocessError) as error:
         raise SpawnError(f"can't start {_program(order)}: {error.args[0] if error.args else error}") from error
@@ -184,8 +194,9 @@ def _open(order: Start, stream: str, path: str, flags: int, opened: list[int]) -
     try:
         fd = os.open(full, flags, 0o666)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SpawnError(f"can't open {path!r} as {stream}: {reason}") from error
+        reason, number = (error.strerror, error.errno) if isinstance(error, OSError) else (error, None)
+        may_pass = number in _OUT_OF_FILES  # anything else is about the job's own path
+        raise SpawnError(f"can't open {path!r} as {stream}: {reason}", may_pass=may_pass) from error
     opened.append(fd)
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         raise SpawnError(f"can't open {path!r} as {stream}: Is a directory")

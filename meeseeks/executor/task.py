@@ -39,6 +39,8 @@ class Task:
     grace: float = 5.0
     pause: float = 0.0
     """Until the next SIGKILL to what is left, in seconds."""
+    put_off_at: float | None = None
+    """When it was first put off because the machine was short of something."""
     note: Deadline | None = None
     runtime_end: Deadline | None = None
     lease_end: Deadline | None = None

@@ -140,10 +140,15 @@ class OutputReader:
             epoch = status.epoch if status.state == RUNNING else status.output_epoch or status.epoch
             key = TaskKey(record.spec.id, status.generation, epoch, status.start_count)
             try:
-                return self._spool.read(key, stream, offset, limit)
+                data, size = self._spool.read(key, stream, offset, limit)
             except OSError as error:  # of the disk, or for want of a file descriptor: nothing to end the node for
                 why = f"the {stream} of job {record.spec.id!r} can't be read: {error.strerror}"
                 raise RequestFailed(why) from error
+            told = status.stdout_size if stream == "stdout" else status.stderr_size
+            if status.state in END_STATES and size < told:
+                what = f"{stream} of job {record.spec.id!r}"
+                raise RequestFailed(f"only {size} of {told} bytes of the {what} are there: its file was deleted or cut")
+            return data, size
         data = (status.stdout_data if stream == "stdout" else status.stderr_data) or b""
         return data[offset : offset + limit], len(data)
 

@@ -40,6 +40,11 @@ def test_output_that_a_job_has_made_unreadable_is_left_to_the_node(plain):
     assert plain.started(other).pid == pid
 
 
+def test_output_whose_file_is_deleted_meanwhile_is_not_taken_for_none(plain):
+    key = plain.start("a", "sh", "-c", 'echo hello; rm "$(readlink /proc/$$/fd/1)"')
+    assert told(plain.exited(key)) == UNREADABLE
+
+
 def test_the_executor_after_it_lives_with_unreadable_output(plain):
     key = plain.start("a", "sh", "-c", CLOSE_FILE)
     plain.exited(key)

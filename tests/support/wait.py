@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 _FIRST_POLL_S = 0.001
 _LONGEST_POLL_S = 0.05
+_LONGEST_TURN_S = 1.0
+"""For more than that one turn does not count: a machine that stands still gives nobody the time to do anything."""
 
 
 def wait_until(
@@ -24,13 +26,15 @@ def wait_until(
     Else an AssertionError that says what was waited for: `describe`, a text or a function that is called only then,
     and the predicate's last value. What the predicate raises goes to the caller at once.
     """
-    deadline = time.monotonic() + timeout
-    pause = _FIRST_POLL_S
+    left_s, pause = timeout, _FIRST_POLL_S
+    began_at = time.monotonic()
     while True:
         value = predicate()
         if value:
             return value
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        left_s, began_at = left_s - min(now - began_at, _LONGEST_TURN_S), now
+        if left_s <= 0:
             break
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_POLL_S)

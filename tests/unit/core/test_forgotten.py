@@ -125,6 +125,8 @@ def test_a_date_in_the_future_keeps_no_other_job_from_expiring() -> None:
     desk.end(desk.starts()[0])
     assert ahead["ts"] > desk.wall
     desk.wait(70)
+    assert "j" not in desk.state.table
+    desk.wait(60)
     assert list(desk.state.table) == []
 
 
@@ -242,6 +244,23 @@ def test_a_node_that_starts_again_forgets_in_a_moment() -> None:
     desk.state = NodeState(desk.state.settings, "life", desk.now, desk.wall, boot=1)
     desk.state.restore([(1, ended)], 1)
     desk.wait(5)
+    assert "j" not in desk.state.table
+
+
+def test_a_clock_that_is_wrong_for_a_while_expires_nothing() -> None:
+    desk = Desk(expire=7200.0)
+    desk.submit(id="j")
+    desk.end(desk.starts()[0])
+    desk.wall += 86400
+    desk.wait(1800)
+    assert "j" in desk.state.table
+    desk.wall -= 86400
+    desk.wait(1900)
+    assert "j" in desk.state.table
+    desk.wall += 86400  # this time it was right
+    desk.wait(3599)
+    assert "j" in desk.state.table
+    desk.wait(2)
     assert "j" not in desk.state.table
 
 

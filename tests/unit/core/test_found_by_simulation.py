@@ -151,6 +151,19 @@ def test_a_restored_node_listens_before_it_starts_anything() -> None:
     assert [start.key.job for start in back.starts()] == ["j"]
 
 
+def test_the_time_to_listen_begins_when_a_large_store_is_read() -> None:
+    desk = Desk()
+    desk.submit(id="j")
+    desk.orders.clear()
+    back = restored(desk)
+    back.now, back.wall = back.now + 4, back.wall + 4  # it took longer than that time
+    back.events(Adopted())
+    back.wait(1)
+    assert back.starts() == []
+    back.wait(4)
+    assert [start.key.job for start in back.starts()] == ["j"]
+
+
 def test_a_kill_that_was_sent_meanwhile_is_obeyed_before_the_start() -> None:
     desk = Desk()
     desk.submit(id="j")
