@@ -32,18 +32,29 @@ def test_mks_node_prints_its_ready_line_and_ends_at_sigterm(tmp_path):
 @needs_checkout
 def test_the_tables_of_a_mesh_become_equal():
     done = subprocess.run(
-        [*MESH, "4", "--check", "200"], capture_output=True, text=True, timeout=50, check=False, env=environment()
+        [*MESH, "4", "--check", "200", "--within", "20"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=environment(),
     )
     assert done.returncode == 0, done
     assert "submitted 200 jobs" in done.stdout
-    assert re.search(r"all 4 tables were seen to be equal [01]\.\d\d s after the last end", done.stdout)
+    assert re.search(r"all 4 tables were seen to be equal \d+\.\d\d s after the last end", done.stdout)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 @needs_checkout
 def test_ten_nodes_with_a_thousand_jobs_become_equal():
     done = subprocess.run(
-        [*MESH, "10", "--check", "1000"], capture_output=True, text=True, timeout=58, check=False, env=environment()
+        [*MESH, "10", "--check", "1000", "--within", "20"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env=environment(),
     )
     assert done.returncode == 0, done
 

@@ -156,7 +156,7 @@ def test_output_that_can_not_be_written_ends_the_job(nodes, good):
 def test_a_job_that_could_not_be_killed_then_is_named(nodes, good, tmp_path):
     go = tmp_path / "go"
     loud = f"while ! [ -e {go} ]; do sleep 0.02; done; dd if=/dev/zero bs=300001 count=1 status=none; sleep 60"
-    with start(nodes, "--timeout", "0.5", "--id", "on", "p", "--", "sh", "-c", loud) as process:
+    with start(nodes, "--timeout", "2", "--id", "on", "p", "--", "sh", "-c", loud) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 
@@ -59,10 +60,9 @@ def test_any_returns_at_the_first_end(good, mks):
     (job,) = mks("wait", "--any", "--json", "slow-one", "quick-one").json
     assert job["id"] == "quick-one"
     answer = mks("wait", "--timeout", "0.2", "slow-one")
-    assert (answer.code, answer.err) == (
-        3,
-        "mks: 0 of 1 jobs have ended after 0.2 s; running: 1, waiting: 0, among them slow-one\n",
-    )
+    assert answer.code == 3
+    said = "mks: 0 of 1 jobs have ended after 0.2 s; running: 1, waiting: 0, among them slow-one"
+    assert re.fullmatch(re.escape(said) + "(; .+)?\n", answer.err)
     good("kill", "slow-one")
 
 
@@ -108,23 +108,23 @@ def test_the_deadline_holds_where_the_node_is_mute(mesh_of):
     with a.client() as client:
         client.submit_many({"id": f"m-{i}", "pool": "p", "args": ["true"], "hold": i > 0} for i in range(102))
         client.wait_for("m-0")
-    few, many = (start(a, "wait", "--timeout", "0.5", *words) for words in (("m-0", "m-1"), ("m-*",)))
+    few, many = (start(a, "wait", "--timeout", "3", *words) for words in (("m-0", "m-1"), ("m-*",)))
     for waiting in (few, many):
         assert waiting.stdout.readline().startswith(b"m-0\tdone")
     a.freeze()
     try:
         began_at = time.monotonic()
-        late = start(a, "wait", "--timeout", "0.5", "m-1")
+        late = start(a, "wait", "--timeout", "3", "m-1")
         ends = [(waiting.communicate(timeout=60)[1], waiting.returncode) for waiting in (few, many, late)]
         took = time.monotonic() - began_at
     finally:
         a.thaw()
     assert [code for _, code in ends] == [3, 3, 3]
     assert all(err.startswith(b"mks: ") and err.count(b"\n") == 1 for err, _ in ends)
-    assert ends[0][0].startswith(b"mks: 1 of 2 jobs have ended after 0.5 s; running: 0, waiting: 1, among them m-1; ")
-    assert ends[1][0].startswith(b"mks: 1 of 102 jobs have ended after 0.5 s; running: 0, waiting: 101, among them m-1")
+    assert ends[0][0].startswith(b"mks: 1 of 2 jobs have ended after 3 s; running: 0, waiting: 1, among them m-1; ")
+    assert ends[1][0].startswith(b"mks: 1 of 102 jobs have ended after 3 s; running: 0, waiting: 101, among them m-1")
     assert b"nobody speaks" in ends[2][0]
-    assert took < 5
+    assert took < 30
 
 
 def test_a_question_that_is_open_at_the_deadline_is_given_up(mesh_of):

@@ -92,8 +92,9 @@ def test_requests_wait_for_a_node_that_is_restarted(mesh_of):
 
 def test_a_node_that_is_gone_is_told_by_name_and_address(mesh_of):
     (node,) = mesh_of(1)
-    with node.client(timeout=0.5) as client:
+    with node.client(timeout=20) as client:
         client.nodes()
+        client._channel.timeout = 2
         node.stop()
         with pytest.raises(NodeUnreachable) as caught:
             client.nodes()
@@ -115,8 +116,9 @@ def test_a_cache_whose_node_is_gone_costs_no_cpu(mesh_of):
 
 def test_a_frozen_node_is_told_and_used_again_when_it_thaws(mesh_of):
     (node,) = mesh_of(1)
-    with node.client(timeout=0.5) as client:
+    with node.client(timeout=20) as client:
         client.nodes()
+        client._channel.timeout = 0.5
         node.freeze()
         try:
             began = time.monotonic()

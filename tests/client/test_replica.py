@@ -195,7 +195,7 @@ def test_a_node_whose_broadcasts_can_not_be_reached_is_asked_again_and_again(stu
 
 
 def test_a_submit_for_several_nodes_that_was_answered_gives_its_ids_although_no_sync_follows(stub, node):
-    with Client("127.0.0.1", stub.port, refresh=100, poll=200, expire=300, timeout=1) as cached:
+    with Client("127.0.0.1", stub.port, refresh=100, poll=200, expire=300, timeout=3) as cached:
         node.answer_sync(0, 1)
         with ThreadPoolExecutor(1) as pool:
             began = time.monotonic()
@@ -203,4 +203,4 @@ def test_a_submit_for_several_nodes_that_was_answered_gives_its_ids_although_no_
             peer, request = node.next("submit")
             stub.answer(peer, request, {"j@stub": {"id": "j@stub", "state": "new"}})
             assert list(submitting.result(10)) == ["j@stub"]
-            assert time.monotonic() - began < 1.9
+            assert time.monotonic() - began < 5.7

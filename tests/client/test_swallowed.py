@@ -31,8 +31,9 @@ def line(tmp_path: Path) -> Iterator[Line]:
     """A node, and a Client that reaches it through a proxy only."""
     with mesh(tmp_path, 1, **{"pools.p.slots": 4}) as (node,):
         with Proxy([Ports(*free_ports(2)), Ports(node.port, node.pub_port)]) as proxy:
-            with Client(host(CLIENT, NODE), node.port, timeout=0.7) as client:
+            with Client(host(CLIENT, NODE), node.port, timeout=20) as client:
                 client.nodes()
+                client._channel.timeout = 0.7
                 yield Line(node, proxy, client, tmp_path / "marks")
 
 
@@ -75,10 +76,11 @@ def test_a_cached_client_sends_what_was_swallowed_again_by_itself(line: Line) ->
     args = ["sh", "-c", f"echo $MEESEEKS_JOB_ID >> {line.marks}"]
     jobs: list[str] = []
     with (
-        Client(host(CLIENT, NODE), line.node.port, timeout=0.7, refresh=0.1, poll=0.5) as cached,
+        Client(host(CLIENT, NODE), line.node.port, timeout=20, refresh=0.1, poll=0.5) as cached,
         line.node.client() as direct,
     ):
         cached.wait()
+        cached._channel.timeout = 0.7
         for _ in range(ROUNDS):
             line.proxy.mute(NODE, CLIENT)
             (job,) = cached.submit_job(pool="p", args=args)

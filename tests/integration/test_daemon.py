@@ -134,9 +134,9 @@ def test_one_that_only_the_other_took_out_lives_on_alone_and_comes_back(mesh_of:
         at_b.submit(id="long", pool="p", node="b", args=["sleep", "1000"])
         wait_until(lambda: at_b.query("long")["state"] == "running")
         at_a.request({"config": {"nodes": {"b": None}}})
+        wait_until(lambda: "told to unlink" in b.stderr, describe=b.report)
         wait_until(lambda: at_a.nodes()["b"]["state"] == "offline", describe=a.report)
         wait_until(lambda: at_b.nodes()["a"]["state"] == "offline", describe=b.report)
-        assert "told to unlink" in b.stderr
         jobs = [next(iter(at_b.submit(pool="p", args=["true"]))) for _ in range(3)]
         done = at_b.wait_for(jobs, timeout=10)
         assert {(info["state"], info["node"]) for info in done.values()} == {("done", "b")}

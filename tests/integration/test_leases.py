@@ -9,7 +9,7 @@ from tests.chaos.marks import SCRIPT, Marks, Run
 from tests.support.nodes import mesh
 from tests.support.wait import wait_until
 
-CONFIG: dict[str, object] = {"state.timeout": 1.5, "state.lost_after": 4, "pools.p.slots": 4}
+CONFIG: dict[str, object] = {"state.timeout": 1.5, "state.lost_after": 8, "pools.p.slots": 4}
 OWN: dict[str, dict[str, object]] = {"a": {"pools.p.slots": None}, "c": {"pools.p.drain": True}}
 
 

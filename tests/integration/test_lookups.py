@@ -28,7 +28,7 @@ def with_own(*paths: Path) -> list[str]:
 @pytest.fixture
 def mute_dns(tmp_path: Path) -> Iterator[tuple[list[str], socket.socket]]:
     """A command that lets another one find a name server that never answers, and the socket where it asks."""
-    (tmp_path / "resolv.conf").write_text("nameserver 127.53.53.53\noptions timeout:5 attempts:2\n")
+    (tmp_path / "resolv.conf").write_text("nameserver 127.53.53.53\noptions timeout:30 attempts:2\n")
     within = with_own(tmp_path / "resolv.conf")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -52,7 +52,7 @@ def test_a_name_that_nobody_answers_for_holds_nothing_up(mute_dns: tuple[list[st
             (jid,) = client.submit(pool="p", args=["true"])
             assert client.wait_for([jid], timeout=20)[jid]["state"] == "done"
         wait_linked([a, b])
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 20
 
 
 def test_a_peer_is_found_at_the_address_that_its_name_gets_later(tmp_path: Path):

@@ -131,12 +131,15 @@ def test_sighup_replaces_the_program_and_leaves_its_jobs_and_ports(nodes_anywher
     wait_until(lambda: not Path(f"/proc/{executor}").exists(), 20, "the executor to be reaped")
 
 
-def test_an_executor_that_is_killed_takes_its_jobs_with_it_and_retries_follow(nodes):
+def test_an_executor_that_is_killed_takes_its_jobs_with_it_and_retries_follow(nodes, tmp_path):
     a, _ = nodes
+    begun = tmp_path / "begun"
+    long_once = f"mkdir {begun} && exec sleep 600; true"
     with a.client() as client:
         client.submit(id="once", pool="p", node="a", args=["sleep", "600"])
-        client.submit(id="again", pool="p", node="a", retries=1, args=["sh", "-c", "sleep 0.5"])
+        client.submit(id="again", pool="p", node="a", retries=1, args=["sh", "-c", long_once])
         wait_until(lambda: {info["state"] for info in client.query(["once", "again"]).values()} == {"running"}, 20)
+        wait_until(begun.exists, 20)
         pid = client.query("once")["pid"]
         os.kill(a.executor_pid(), signal.SIGKILL)
         info = ended(client, "once")

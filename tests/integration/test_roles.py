@@ -26,7 +26,9 @@ from tests.support.nodes import NodeProcess, mesh, wait_linked
 from tests.support.wait import wait_until
 
 LET_IN_S = 2.0
-"""A client hears by then that it is not let in; a stranger who was let in would have been heard from long before."""
+"""A stranger who was let in would have been heard from long before."""
+TOLD_IN_S, PATIENCE_S = 15.0, 30.0
+"""A client hears by then that it is not let in, long before its timeout."""
 
 HELLO = {"node": "intruder", "address": "127.0.0.1", "port": 1, "pub_port": 2, **identity("x")}
 DATA: dict[str, Any] = {
@@ -173,7 +175,7 @@ def test_a_key_is_let_in_and_shut_out_while_the_node_runs(place: Place):
             assert member.poll(10_000)
             drain(member)
         assert not guest.poll(0), "it still hears what happens"
-    with place.client("guest") as client:
+    with place.client("guest", timeout=PATIENCE_S) as client:
         refused_in_time(client)
 
 
@@ -236,32 +238,32 @@ def refused_in_time(client: Client) -> str:
     began = time.monotonic()
     with pytest.raises(AuthenticationFailed) as refused:
         client.nodes()
-    assert time.monotonic() - began < LET_IN_S
+    assert time.monotonic() - began < TOLD_IN_S
     return str(refused.value)
 
 
 def test_a_wrong_key_is_told(place: Place, tmp_path: Path):
     public, secret = zmq.curve_keypair()
     make_client_key(tmp_path / "k", public, "admin")
-    with place.node.client(security={"key": tmp_path / "k"}) as client:
+    with place.node.client(timeout=PATIENCE_S, security={"key": tmp_path / "k"}) as client:
         assert "another mesh" in refused_in_time(client)
-    with place.node.client(security={"key": tmp_path / "k"}, refresh=1) as client:
+    with place.node.client(timeout=PATIENCE_S, security={"key": tmp_path / "k"}, refresh=1) as client:
         began = time.monotonic()
         with pytest.raises(AuthenticationFailed):
             client.list_jobs()
-        assert time.monotonic() - began < LET_IN_S
+        assert time.monotonic() - began < TOLD_IN_S
 
 
 def test_an_unknown_key_is_told(place: Place, tmp_path: Path):
     make_client_key(tmp_path / "k", mesh_key().server, "admin")
-    with place.node.client(security={"key": tmp_path / "k"}) as client:
+    with place.node.client(timeout=PATIENCE_S, security={"key": tmp_path / "k"}) as client:
         assert "security.authorized" in refused_in_time(client)
     wait_until(lambda: "turned away 127.0.0.1" in place.node.stderr, 5, place.node.report)
 
 
 def test_a_missing_key_is_told_and_is_looked_for_again(place: Place, tmp_path: Path):
     path = tmp_path / "k"
-    with place.node.client(security={"key": path}) as client:
+    with place.node.client(timeout=PATIENCE_S, security={"key": path}) as client:
         assert f"there is no key at {path}" in refused_in_time(client)
         card = make_client_key(path, mesh_key().server, "read")
         card.rename(place.authorized / "late.pub")
@@ -276,13 +278,13 @@ def is_let_in(client: Client) -> bool:
 
 
 def test_a_plain_client_is_told(place: Place):
-    with place.node.client(security={"mode": "none"}) as client:
+    with place.node.client(timeout=PATIENCE_S, security={"mode": "none"}) as client:
         assert "it expects a key" in refused_in_time(client)
 
 
 def test_a_key_at_a_plain_node_is_told(mesh_of: Callable[..., list[NodeProcess]]):
     (node,) = mesh_of(1, client={"security": {"mode": "none"}}, **{"security.mode": "none"})
-    with node.client(security=None) as client:
+    with node.client(timeout=PATIENCE_S, security=None) as client:
         assert "it does not encrypt" in refused_in_time(client)
     with node.client(security={"mode": "none"}) as client:
         assert client.nodes()
@@ -321,9 +323,9 @@ def test_a_stranger_gets_no_answer_and_hears_nothing(place: Place, who: str):
         asks.connect(f"tcp://{place.node.address}:{place.node.port}")
         for kind in REQUEST_TYPES:
             asks.send(codec.encode(Request(id=1, request={kind: DATA[kind]})))
-        deadline = time.monotonic() + LET_IN_S
+        began = time.monotonic()
         heard = 0
-        while time.monotonic() < deadline:
+        while (past := time.monotonic() - began) < LET_IN_S or (heard < 2 and past < 20):
             heard += bool(member.poll(100) and member.recv_multipart())
             assert not asks.poll(0), "it got a reply"
             assert not hears.poll(0), "it heard a broadcast"
