@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -15,6 +15,9 @@ from .jobspec import FROM_STDIN, JobCommand, job_options, jobspec
 from .output import Listing, Printer
 from .pick import warn_over, warn_stuck
 from .views import masked
+
+if TYPE_CHECKING:
+    from meeseeks import Client
 
 __all__ = ["sub_command"]
 
@@ -55,27 +58,35 @@ def sub_command(call: Invocation, /, where: str, command: list[str], wait: bool,
     jobs = _jobs(where, command, options)
     with call.client() as client:
         submitted, error = batch.submit_all(client, jobs)
-        warn_stuck(submitted)
-        warn_over({spec["id"]: submitted[spec["id"]] for spec in jobs.specs if _is_there(spec, submitted)})
-        printer = call.printer()
-        if error is not None or not (wait and call.json):
-            _tell(printer, submitted)
-        if error is not None:
-            raise error
-        if not wait:
-            return OK
-        from .wait import report, wait_for
-        from .wait_view import no_view, wait_view
-
-        # In a pipe stdout has the ids, and nothing else.
-        view = wait_view() if sys.stdout.isatty() and not call.json else no_view()
         ended: dict[str, Any] = {}
         try:
-            ended = wait_for(client, lambda: call.client(refresh=1), submitted, None, view=view)
-        finally:  # also of a wait that is cut off: the jobs go on
-            if call.json:
-                _show(printer, ended or submitted)
-        return report(client, ended)
+            if not (wait and call.json):
+                _tell(call.printer(), submitted)
+            warn_stuck(submitted)
+            warn_over({spec["id"]: submitted[spec["id"]] for spec in jobs.specs if _is_there(spec, submitted)})
+            if wait and error is None:
+                ended = _wait_for(call, client, submitted)
+        finally:  # also where this is cut off: the jobs go on
+            if wait and call.json:
+                _show(call.printer(), ended or submitted)
+        if error is not None:
+            raise error
+        return _report(client, ended) if wait else OK
+
+
+def _wait_for(call: Invocation, client: Client, submitted: dict[str, Any]) -> dict[str, Any]:
+    from .wait import wait_for
+    from .wait_view import no_view, wait_view
+
+    # In a pipe stdout has the ids, and nothing else.
+    view = wait_view() if sys.stdout.isatty() and not call.json else no_view()
+    return wait_for(client, lambda: call.client(refresh=1), submitted, None, view=view)
+
+
+def _report(client: Client, ended: dict[str, Any]) -> int:
+    from .wait import report
+
+    return report(client, ended)
 
 
 def _jobs(where: str, command: list[str], options: dict[str, Any]) -> batch.Batch:
