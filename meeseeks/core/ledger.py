@@ -22,7 +22,9 @@ from .table import Table
 __all__ = ["Ledger"]
 
 _TO_HEAR_S = 60.0
-"""Seconds within which a node that is heard has heard of an end as well."""
+"""Seconds within which a node that hears this one has heard of an end as well."""
+_CONFIRMED_BEATS = 3
+"""Heartbeats within which a node confirms that it hears this one, where all is well."""
 _KEPT_MAX = 30
 """For so many times `state.expire` a job is kept for a submit node that is away."""
 _LEAP_S = 60.0
@@ -176,22 +178,24 @@ class Ledger:
 
     # --- expiry
 
-    def expire(self, limit: int, quiet: Callable[[str], float]) -> tuple[list[str], int]:
+    def expire(self, limit: int, unheard_by: Callable[[str], float]) -> tuple[list[str], int]:
         """Forget jobs that ended long enough ago. Returns which, and how many of the `limit` are kept once more.
 
-        A job is kept whose submit node has not been heard since it ended (`quiet` says for how long): it is the one
-        that asks, and would take the job for live. But not for ever, since nodes may go for good.
+        A job is kept whose submit node has not heard this one since it ended (`unheard_by` says for how long, as far
+        as is known): it would take the job for live, and ask for it. But not for ever, since nodes may go for good.
+        To hear it is not enough, where a link works in one direction only.
         """
         if self.now < self._expires_from:
             return [], 0
         age, gone = self.settings.expire, []
+        lately = max(age - min(_TO_HEAR_S, age / 2), _CONFIRMED_BEATS * self.settings.heartbeat)
         found = self.table.ages.expired(self.wall - age, limit, self.wall)
         for jid in found:
             record = self.table.get(jid)
             assert record is not None
             home, ended_at = record.spec.submit_node, max(record.spec.ts, record.status.ts)
-            is_unheard = home != self.name and quiet(home) > age - min(_TO_HEAR_S, age / 2)
-            if is_unheard and ended_at > self.wall - _KEPT_MAX * age:
+            may_not_know = home != self.name and unheard_by(home) > lately
+            if may_not_know and ended_at > self.wall - _KEPT_MAX * age:
                 self.table.ages.postpone(jid, self.wall)
             else:
                 self.forget(jid)

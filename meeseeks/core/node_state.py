@@ -292,11 +292,16 @@ class NodeState:
 
     def _expire(self) -> None:
         """Forget some of what has expired, and go on in a moment if there may be more: no turn takes long for it."""
-        gone, kept = self.ledger.expire(_EXPIRE_BATCH, lambda name: self.mesh.quiet(name, self.ledger.now))
+        gone, kept = self.ledger.expire(_EXPIRE_BATCH, self._unheard_by)
         self.expired.extend(gone)
         self._is_expiring = len(gone) + kept == _EXPIRE_BATCH
         if self._is_expiring:
             self.ledger.after(_EXPIRE_PAUSE, self._expire)
+
+    def _unheard_by(self, name: str) -> float:
+        """For how long another node has not confirmed that it hears this one; infinite if it never did."""
+        peer = self.mesh.peers.get(name)
+        return self.ledger.now - peer.lease_at if peer is not None else float("inf")
 
     def _settle(self) -> None:
         """Look at every job that changed, until nothing changes any more, or it is enough for one turn."""

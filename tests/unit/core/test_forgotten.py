@@ -151,6 +151,21 @@ def test_an_end_is_kept_for_its_submit_node_while_that_is_away() -> None:
     assert "j" not in desk.state.table
 
 
+def test_an_end_is_kept_for_a_submit_node_that_is_heard_and_does_not_hear() -> None:
+    desk = Desk(expire=60.0)
+    desk.meet("b")
+    desk.hear("b", [of_b(desk)])
+    desk.end(desk.starts()[0])
+    for _ in range(50):
+        desk.wait(10)
+        desk.hear("b", ack=False)
+    assert desk.info("j")["state"] == "done", "it would ask for the job again, as soon as it hears this node"
+    for _ in range(8):
+        desk.wait(10)
+        desk.hear("b")
+    assert "j" not in desk.state.table
+
+
 def test_an_end_is_not_kept_for_ever_for_a_submit_node_that_is_gone() -> None:
     desk = Desk(expire=60.0)
     desk.meet("b")
