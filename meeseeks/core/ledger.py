@@ -15,7 +15,7 @@ import msgspec
 
 from .lifecycle import Event, advance, is_resubmitted, may_expire
 from .placement import Loads
-from .record import COUNT_MAX, END_STATES, Record, Spec, Status
+from .record import COUNT_MAX, END_STATES, MERGE_BY_MAX, Record, Spec, Status
 from .settings import Settings
 from .table import Table
 
@@ -120,15 +120,15 @@ class Ledger:
         return self._write(Record(spec, status))
 
     def change_spec(self, record: Record, **changes: Any) -> Record:
-        """Write changed fields of a spec as this node, later than anything that it has seen."""
-        self.lamport += 1
-        spec = msgspec.structs.replace(
-            record.spec,
-            lamport=min(max(self.lamport, record.spec.lamport + 1), COUNT_MAX),
-            writer=self.name,
-            ts=max(self.wall, record.spec.ts, record.status.ts),
-            **changes,
-        )
+        """Write changed fields of a spec as this node, later than anything that it has seen.
+
+        What merges by itself is no new edit: with a number of its own it would undo an edit that was not heard here.
+        """
+        spec = msgspec.structs.replace(record.spec, ts=max(self.wall, record.spec.ts, record.status.ts), **changes)
+        if not MERGE_BY_MAX.issuperset(changes):
+            self.lamport += 1
+            lamport = min(max(self.lamport, record.spec.lamport + 1), COUNT_MAX)
+            spec = msgspec.structs.replace(spec, lamport=lamport, writer=self.name)
         return self._write(Record(spec, record.status))
 
     def forget(self, jid: str) -> None:

@@ -49,7 +49,7 @@ class Mesh:
         self.renewed: set[str] = set()
         """Lessors whose lease was renewed this turn."""
         self.returned: set[str] = set()
-        """Nodes heard lately for the first time, or after half of `expire`."""
+        """Nodes heard lately for the first time, or after half of `expire` (and some heartbeats)."""
         self._sent: dict[int, float] = {}
         self._asked_tails: set[tuple[str, str, int]] = set()
 
@@ -158,7 +158,7 @@ class Mesh:
 
     def on_wakeup(self, now: float) -> None:
         """This process did not run for a while: what it did not hear meanwhile is no silence of others."""
-        self.awake_at = now
+        self.awake_at = max(self.awake_at, now)  # later than now while leases of an earlier `lost_after` may run
 
     # --- what this node sends
 
@@ -195,13 +195,13 @@ class Mesh:
         """Those of them that this one follows itself, and hears without another node in between."""
         return tuple(sorted(name for name in self._direct(now) if self.is_online(name, now)))
 
-    def tail_of(self, origin: str, incarnation: str, since: int) -> tuple[list[str], str, int] | None:
-        """The ids of the jobs that `origin` changed after its `since`, with the life and seq that they reach.
+    def tail_of(self, origin: str, incarnation: str, since: int) -> tuple[dict[str, int], str, int] | None:
+        """The jobs that `origin` changed after its `since`, id -> its seq of that, with the life and seq they reach.
 
         None: what is remembered does not reach back so far.
         """
         peer = self.peers.get(origin)
-        return peer.tail_since(incarnation, since) if peer is not None else ([], incarnation, since)
+        return peer.tail_since(incarnation, since) if peer is not None else ({}, incarnation, since)
 
     # --- what this node may conclude
 
@@ -212,17 +212,15 @@ class Mesh:
 
     def is_alive(self, name: str, now: float) -> bool:
         """Whether it may get new jobs: heard within three heartbeats, and not leaving."""
-        peer = self.peers.get(name)
-        if peer is None or peer.beat is None or peer.beat.leaving:
-            return False
-        return now - peer.heard_at < 3 * self.settings.heartbeat
+        return self._is_heard(name, 3 * self.settings.heartbeat, now)
 
     def is_online(self, name: str, now: float) -> bool:
         """Whether it counts as there: heard within `timeout`, and not leaving."""
+        return self._is_heard(name, self.settings.timeout, now)
+
+    def _is_heard(self, name: str, within: float, now: float) -> bool:
         peer = self.peers.get(name)
-        if peer is None or peer.beat is None or peer.beat.leaving:
-            return False
-        return now - peer.heard_at < self.settings.timeout
+        return peer is not None and peer.beat is not None and not peer.beat.leaving and now - peer.heard_at < within
 
     def is_lost(self, name: str, now: float) -> bool:
         """Whether its jobs may be judged: silent for `lost_after`, all of it while this node listened."""
@@ -343,6 +341,8 @@ class Mesh:
 
     def _on_tail(self, snapshot: Snapshot) -> None:
         assert snapshot.origin is not None
+        if snapshot.more:
+            self.syncs.append(SyncWanted(snapshot.node, snapshot.incarnation, snapshot.seq, snapshot.origin))
         self._asked_tails.add((snapshot.node, snapshot.incarnation, snapshot.seq))
         if snapshot.origin == self.settings.name:
             return
@@ -365,7 +365,7 @@ class Mesh:
         if not beat.address and peer.host:
             # 'Where you see me' says nothing to those to whom it is passed on.
             beat = msgspec.structs.replace(beat, address=peer.host)
-        if peer.beat is None or now - peer.heard_at > self.settings.expire / 2:
+        if peer.beat is None or now - peer.heard_at > max(self.settings.expire / 2, 3 * self.settings.heartbeat):
             self.returned.add(peer.name)
         if peer.beat is None or beat.number > peer.beat.number:
             peer.beat, peer.heard_at, peer.via = beat, now, via.name

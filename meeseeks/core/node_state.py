@@ -22,6 +22,7 @@ from .owner import Owner
 from .record import Record
 from .requests import Requests
 from .settings import Settings
+from .snapshots import fitting, tail
 from .submitter import Submitter
 
 __all__ = ["Endpoints", "NodeState"]
@@ -38,20 +39,6 @@ _LISTEN_BEATS = 3
 _SEQ_GAP = 1 << 30
 """More than a node can change while writes are unsynced, or wait for room on the disk: hours of a whole mesh's changes.
 Some eight million starts of one store still fit into a Seq."""
-
-
-_SNAPSHOT_BYTES = 8 * 1024 * 1024
-"""About how much one answer to a sync has: the rest is asked for again."""
-
-
-def _fitting(records: list[Record]) -> int:
-    """How many of the first records go into one snapshot: at least one, however large."""
-    size = 0
-    for count, record in enumerate(records):
-        size += len(msgspec.msgpack.encode(record))
-        if size > _SNAPSHOT_BYTES:
-            return max(1, count)
-    return len(records)
 
 
 class Endpoints:
@@ -209,13 +196,13 @@ class NodeState:
     def sync(self, incarnation: str, since: int, origin: str | None, limit: int) -> Snapshot:
         """Answer a sync: of our own stream, or of what we heard of a silent node."""
         if origin is not None:
-            return self._sync_tail(origin, incarnation, since)
+            return tail(self.settings.name, self.table, self.mesh, origin, incarnation, since)
         if incarnation != self.incarnation or since > self.table.seq:
             since = 0
         records, seq = self.table.changes_since(since, limit)
-        fitting = _fitting(records)
-        if fitting < len(records):
-            records = records[:fitting]
+        count = fitting(records)
+        if count < len(records):
+            records = records[:count]
             seq = self.table.seq_of(records[-1].spec.id)
         more = seq < self.table.seq
         beats = [] if more else [self._beat(self.mesh.number), *self._covered_beats()]
@@ -238,18 +225,6 @@ class NodeState:
         return first, msgspec.structs.replace(update, records=records[middle:], prev=at)
 
     # --- inside
-
-    def _sync_tail(self, origin: str, incarnation: str, since: int) -> Snapshot:
-        tail = self.mesh.tail_of(origin, incarnation, since)
-        if tail is None:  # too long ago: the most recent of all is the best that is left
-            records, _ = self.table.changes_since(max(0, self.table.seq - 20_000))
-            peer = self.mesh.peers[origin]
-            life, seq = peer.incarnation, peer.reach
-        else:
-            ids, life, seq = tail
-            records = [record for jid in ids if (record := self.table.get(jid)) is not None]
-        records = records[: _fitting(records)]
-        return Snapshot(node=self.settings.name, incarnation=life, since=since, origin=origin, seq=seq, records=records)
 
     def _merge(self, records: list[Record]) -> None:
         for record in records:

@@ -272,7 +272,7 @@ class Owner:
 
     def _lose(self, task: Task) -> None:
         record = self._retire(task.key)
-        if record is None:
+        if record is None or phase_of(record.status) not in (Phase.CLAIMED, Phase.RUNNING):
             return
         if phase_of(record.status) is Phase.CLAIMED:
             # It was ordered, and nobody can tell whether it started: never twice, so it counts as started.

@@ -89,10 +89,10 @@ class Peer:
                 self.tail_from = self.tail[0][0]
             self.tail.append((seq, record.spec.id))
 
-    def tail_since(self, incarnation: str, since: int) -> tuple[list[str], str, int] | None:
+    def tail_since(self, incarnation: str, since: int) -> tuple[dict[str, int], str, int] | None:
         """See `Mesh.tail_of`."""
         if incarnation != self.incarnation:
             since = 0
         if since < self.tail_from:
             return None
-        return list(dict.fromkeys(jid for seq, jid in self.tail if seq > since)), self.incarnation, self.reach
+        return {jid: seq for seq, jid in self.tail if seq > since}, self.incarnation, self.reach

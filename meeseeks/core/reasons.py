@@ -48,8 +48,9 @@ class Reasons:
         self._waiting = waiting
         self._delayed = delayed
         self._candidates = candidates
-        self._told_at: tuple[float, int] = (0.0, -1)  # the moment, as (time, seq), that `_told` is of
+        self._moment: tuple[float, int] = (0.0, -1)  # (time, seq) that the next two are of
         self._told: dict[tuple[str, str | None], str] = {}  # (pool, wished node) -> why it gets no job
+        self._held: dict[str, set[str]] = {}  # pool -> nodes on which it is on hold
         self._lines: dict[Line, tuple[float, dict[str, int]]] = {}  # line -> when it was counted, job -> place
 
     def why(self, record: Record) -> str | None:
@@ -71,10 +72,8 @@ class Reasons:
     # --- no node has it
 
     def _why_unassigned(self, record: Record) -> str:
-        spec, moment = record.spec, (self._ledger.now, self._ledger.table.seq)
-        if moment != self._told_at:
-            self._told_at = moment
-            self._told.clear()
+        spec = record.spec
+        self._look_anew()
         asked = (spec.pool, spec.node)
         why = self._told.get(asked)
         if why is None:
@@ -134,7 +133,7 @@ class Reasons:
         else:
             beat = self._mesh.peers[node].beat
             pools = list(beat.pools) if beat is not None else []
-        if pool in pools:
+        if pool == CONFIG_POOL or pool in pools:
             return self._why_deaf(node) or f"node {node!r} does not answer, or is stopping"
         return f"node {node!r} has no pool {pool!r} (its pools are: {_listed(pools)})"
 
@@ -155,8 +154,11 @@ class Reasons:
         lessor = status.epoch[1]
         if status.leased and not self._is_online(lessor):
             return f"its submit node {lessor!r}, without which it may not start, is offline{self._since(lessor)}"
-        pool = next((one.pool for one in self._candidates(spec.pool) if one.node == node), None)
-        if pool is not None and pool.hold:
+        self._look_anew()
+        held = self._held.get(spec.pool)
+        if held is None:
+            held = self._held[spec.pool] = {one.node for one in self._candidates(spec.pool) if one.pool.hold}
+        if node in held:
             return f"pool {spec.pool!r} of node {node!r} is on hold"
         where = f"in line for a slot of pool {spec.pool!r} on node {node!r}"
         own = self._owner.pools.get(spec.pool) if node == self._ledger.name else None
@@ -169,17 +171,25 @@ class Reasons:
 
     # --- inside
 
+    def _look_anew(self) -> None:
+        """Keep what holds for all jobs of a pool for this moment only."""
+        moment = (self._ledger.now, self._ledger.table.seq)
+        if moment != self._moment:
+            self._moment = moment
+            self._told.clear()
+            self._held.clear()
+
     def _place(self, line: Line, jid: str, members: Callable[[], Iterable[str]]) -> int:
         """The place, from 1 on, of a job that is one of the members of a line."""
         now = self._ledger.now
         counted_at, places = self._lines.get(line, (float("-inf"), {}))
-        if now - counted_at >= _RECOUNT_AFTER or jid not in places:
+        if now - counted_at >= _RECOUNT_AFTER:
             for other, (at, _) in list(self._lines.items()):
                 if now - at >= _RECOUNT_AFTER:
                     del self._lines[other]
             places = {one: at for at, one in enumerate(members(), 1)}
             self._lines[line] = (now, places)
-        return places[jid]
+        return places.setdefault(jid, len(places) + 1)  # it came after the count
 
     def _is_online(self, node: str) -> bool:
         return node == self._ledger.name or self._mesh.is_online(node, self._ledger.now)

@@ -18,6 +18,7 @@ __all__ = [
     "END_STATES",
     "FAILED",
     "KILLED",
+    "MERGE_BY_MAX",
     "NEW",
     "RUNNING",
     "STATES",
@@ -54,6 +55,9 @@ StatusKey = tuple[Count, Epoch, Count]
 """(generation, epoch, rev): a status with the higher key wins."""
 
 NEVER: StatusKey = (0, (0, ""), 0)
+
+MERGE_BY_MAX = frozenset(("generation", "adoptions", "submit_node", "killed_generation", "lost"))
+"""Fields of a spec whose highest value wins, whoever wrote last: a change of these alone is no edit."""
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):

@@ -26,6 +26,8 @@ __all__ = ["Requests"]
 Info = dict[str, Any]
 
 _MOVES = ("pool", "node")
+_JOBS_MAX = 20_000
+"""Jobs that one request makes or changes: some 50 µs each, in which the node does nothing else."""
 
 
 class Requests:
@@ -53,6 +55,11 @@ class Requests:
             for jid, record, changes in self._plan(request, made):
                 planned.append((jid, record, changes))
                 made.update((jid, changes.get("group", jid)))
+            if len(planned) > _JOBS_MAX:
+                raise InvalidRequest(
+                    f"submit_many makes or changes up to {_JOBS_MAX} jobs a request, with one for each node: "
+                    f"these are more from jobspec {len(made)} on: send them in parts"
+                )
         for jid, record, changes in planned:
             self._carry_out(jid, record, changes)
         return {jid: self._info(jid) for jid, _, _ in planned}
@@ -79,8 +86,13 @@ class Requests:
             record = table.get(one)
             assert record is not None
             fields = {key: value for key, value in changes.items() if key != "id"}
-            if record.spec.group == jid:
-                fields.pop("node", None)  # each of the group has the node that it was made for
+            if record.spec.group == jid and "pool" in fields and "args" in fields:
+                fields.pop("node", None)  # the submit again: each of the group has the node that it was made for
+            elif record.spec.group == jid and fields.get("node", record.spec.node) != record.spec.node:
+                raise InvalidRequest(
+                    f"node {shown(fields['node'])} is refused: {jid!r} are several jobs, each for a node of its own; "
+                    f"name one of them, as {one!r}"
+                )
             planned.append((one, record, self._check_change(record, fields)))
         return planned
 
@@ -129,6 +141,10 @@ class Requests:
         spec, state = record.spec, fields.pop("state", None)
         is_resend = "pool" in fields and "args" in fields
         changes = {key: value for key, value in fields.items() if getattr(spec, key) != value}
+        if changes.get("node", "") is None and changes.get("pool", spec.pool) == CONFIG_POOL:
+            raise InvalidRequest(
+                f"job {spec.id!r}: node None is refused in pool {CONFIG_POOL!r}: name the node to change"
+            )
         if isinstance(changes.get("node"), list) or (changes.get("node") or "").endswith("*"):
             raise InvalidRequest(
                 f"node {changes['node']!r} names several nodes: that is for new jobs only, and {spec.id!r} exists"

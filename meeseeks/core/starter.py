@@ -56,8 +56,9 @@ class Starter:
         """Why a job that was handed over, and may not have started, is to come back into the line; blank: it is not."""
         if self.pools[record.spec.pool].settings.hold:
             return "its pool is on hold"
-        told, asked = [task.asked for task in self.tasks.of_job(record.spec.id)], _asked(record.spec)
-        return "it was changed" if any(one is not None and one != asked for one in told) else ""
+        asked = _asked(record.spec)  # what an earlier life of this node has told the executor is not known any more
+        is_changed = any(not task.started and task.asked != asked for task in self.tasks.of_job(record.spec.id))
+        return "it was changed, or may have been" if is_changed else ""
 
     def start_ready(self) -> None:
         """Order as many tasks as there is room for. What can't start for want of a lease makes room for others."""

@@ -137,8 +137,10 @@ class Submitter:
             self.ledger.change_spec(record, lost=status.key)
 
     def _may_hold_lease(self, lessor: str) -> bool:
-        """Whether a lease of a node whose jobs were adopted may still be running somewhere."""
-        return self.ledger.now - self._adopted_at.get(lessor, float("-inf")) < self.ledger.settings.lost_after
+        """Whether a lease of a node whose jobs were adopted may still run somewhere: it was for its own times."""
+        peer, since = self.mesh.peers.get(lessor), self._adopted_at.get(lessor, float("-inf"))
+        lent_for = peer.beat.lost_after if peer is not None and peer.beat is not None else 0.0
+        return self.ledger.now - since < max(lent_for, self.ledger.settings.lost_after)
 
     # --- placement
 

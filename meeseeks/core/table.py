@@ -146,10 +146,10 @@ class Table:
         for key, was, now in zip(_INDEXED, old, new, strict=True):
             if was == now:
                 continue
-            index = self._index[key]
+            index, kept = self._index[key], set(now)
             for value in was:
                 bucket = index.get(value)
-                if bucket is not None and value not in now and before is not None:
+                if bucket is not None and value not in kept and before is not None:
                     bucket.pop(before.spec.id, None)
                     if not bucket:
                         del index[value]
@@ -184,7 +184,7 @@ class Table:
         best: tuple[int, str, list[dict[str, None]]] | None = None
         for key in _INDEXED:
             value = filters.get(key)
-            if not isinstance(value, str):
+            if not isinstance(value, str) or (key == "node" and value.lower() == "none"):
                 continue
             index = self._index[key]
             if value.endswith("*"):

@@ -137,6 +137,18 @@ def test_what_was_leased_elsewhere_is_taken_back_when_no_lease_of_the_dead_node_
     assert (desk.info("j")["node"], desk.record("j").status.epoch) == ("a", (3, "a"))
 
 
+def test_leases_of_a_dead_node_last_as_long_as_its_own_settings_say() -> None:
+    desk = widow(job_of_s(retries=1, node="x", state="running", active=True, start_count=1, rev=2))
+    changed = msgspec.structs.replace(desk.state.settings, lost_after=20.0)
+    desk.turn(lambda: desk.state.configure(changed))
+    desk.wait(80.0)
+    adopt(desk)
+    desk.wait(59.0)
+    assert desk.info("j")["node"] == "x"
+    desk.wait(3.0)
+    assert desk.info("j")["node"] == "a"
+
+
 def test_what_the_dead_node_had_leased_to_itself_may_live_there_and_is_given_to_nobody() -> None:
     desk = widow(job_of_s(retries=1, node="s", state="running", active=True, start_count=1, rev=2))
     adopt(desk)

@@ -110,6 +110,10 @@ def test_a_copy_whose_end_the_table_knows_is_fenced() -> None:
     ended = msgspec.structs.replace(desk.record("j").status, rev=9, state="done", active=False)
     desk.hear("s", [Record(a_record().spec, ended)])
     assert [order.key for order in desk.kills()] == [start.key]
+    desk.turn(desk.state.on_executor_gone)
+    desk.events(Adopted())  # and its executor dies before it has told of the end
+    assert desk.info("j")["state"] == "done"
+    assert len(desk.state.owner.tasks) == 0
 
 
 # --- merge

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from meeseeks.core.effects import Dropped, Exited, PoolStatus, Started, TaskKey
+from meeseeks.core.effects import Adopted, Dropped, Exited, PoolStatus, Started, TaskKey
 from meeseeks.core.record import Record
 from meeseeks.core.settings import PoolSettings
 from tests.unit.core.desk import Desk
@@ -107,6 +107,17 @@ def test_what_was_handed_over_in_advance_and_is_changed_comes_back_and_starts_as
     assert (start.key.job, start.args, start.env["MEESEEKS_TAGS"]) == (ahead[0], ("new",), "t")
     desk.submit(id=ahead[0], restart=True)  # of this its executor need not know
     assert desk.kills() == []
+
+
+def test_what_waits_at_the_executor_of_an_earlier_life_comes_back_since_it_may_be_another_command() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)})
+    desk.turn(desk.state.on_executor_gone)
+    desk.submit(id="j", node="a", args=["new"])
+    key = TaskKey("j", 1, (1, "a"), 1)
+    desk.events(Adopted(waiting=(key,)))
+    assert desk.starts() == []
+    assert drop_what_is_recalled(desk) == ["j"]
+    assert [start.args for start in desk.starts()] == [("new",)]
 
 
 def test_a_hold_does_not_free_the_slot_of_a_job_that_runs() -> None:

@@ -298,7 +298,8 @@ def test_a_rerun_of_a_job_whose_end_nobody_heard_of_stays_with_its_submit_node()
     assert "submit node 's' is offline since " in desk.state.requests.query("j")["reason"]
 
 
-def test_nobody_is_judged_before_leases_of_all_earlier_settings_are_over() -> None:
+@pytest.mark.parametrize("frozen_s", [0.0, 10.0])
+def test_nobody_is_judged_before_leases_of_all_earlier_settings_are_over(frozen_s: float) -> None:
     desk = Desk(pools=NO_POOLS)
     desk.meet("b")
     desk.submit(id="j", retries=1)
@@ -306,6 +307,7 @@ def test_nobody_is_judged_before_leases_of_all_earlier_settings_are_over() -> No
     for lost_after in (40.0, 31.0):
         changed = msgspec.structs.replace(desk.state.settings, lost_after=lost_after)
         desk.turn(lambda changed=changed: desk.state.configure(changed))  # type: ignore[misc]
+    desk.turn(after=frozen_s)
     while desk.info("j")["node"] == "b":
         desk.wait(1)
     assert desk.now - began >= 60.0
@@ -337,3 +339,36 @@ def test_who_is_heard_for_the_first_time_learns_at_once_that_he_is() -> None:
     ]
     desk.hear("b")
     assert [beat.node for update in desk.effects.updates for beat in update.beats] == ["b"]  # passed on, no more
+
+
+def test_old_jobs_of_a_node_that_is_heard_all_the_time_are_told_once_however_short_the_expiry() -> None:
+    desk = Desk(expire=2.0, pools=NO_POOLS)
+    desk.meet("b")
+    running = Status(epoch=(1, "b"), node="b", state="running", active=True, rev=2, ts=desk.wall)
+    desk.hear("b", [Record(Spec(id="j", pool="p", args=("x",), submit_node="b", ts=desk.wall), running)])
+    told = []
+    for _ in range(10):
+        desk.turn(after=0.5)
+        desk.hear("b")
+        desk.turn(after=0.5)
+        told += [record.spec.id for record in desk.effects.records]
+    assert told == ["j"]
+
+
+def test_what_was_heard_of_a_silent_node_comes_in_parts_where_it_is_too_much_for_one() -> None:
+    knows, asks = Desk("b"), Desk("c")
+    for desk, other in ((knows, "c"), (asks, "b")):
+        desk.meet("x", other)
+    for i in range(14):
+        spec = Spec(id=f"j{i}", pool="p", args=("x", "y" * 900_000), submit_node="x", ts=knows.wall)
+        knows.hear("x", [Record(spec, Status(epoch=(0, "x"), ts=knows.wall))])
+    asks.wait(20)
+    asks.hear("b", tails={"x": ("life-x", 14)})
+    asks.turn(after=1.0)
+    parts, wanted = 0, [sync for sync in asks.effects.syncs if sync.origin]
+    while wanted:
+        (sync,) = wanted
+        told = knows.turn(lambda sync=sync: knows.state.sync(sync.incarnation, sync.since, sync.origin, 1000))
+        asks.turn(lambda told=told: asks.state.on_snapshot(told))
+        parts, wanted = parts + 1, [sync for sync in asks.effects.syncs if sync.origin]
+    assert (parts, len(asks.state.table)) == (2, 14)

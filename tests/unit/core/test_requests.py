@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from meeseeks.core.effects import PoolStatus
 from meeseeks.core.placement import CONFIG_POOL
+from meeseeks.core.record import Record
 from meeseeks.core.settings import PoolSettings
 from meeseeks.errors import InvalidRequest
 from tests.unit.core.desk import Desk
@@ -109,6 +111,33 @@ def test_the_id_of_a_group_stands_for_its_jobs() -> None:
         "g@a": ("a", ["t"]),
         "g@z": ("z", ["t"]),
     }
+
+
+@pytest.mark.parametrize("node", ["c", ["a", "c"], None])
+def test_the_jobs_of_a_group_keep_their_nodes(node: object) -> None:
+    desk = Desk()
+    desk.turn(lambda: desk.state.requests.submit({"id": "g", "pool": "p", "args": ["x"], "node": ["a", "z"]}))
+    assert "'g' are several jobs, each for a node of its own" in refused(desk, {"id": "g", "node": node})
+
+
+def test_one_request_makes_so_many_jobs_and_no_more() -> None:
+    desk = Desk()
+    names = [f"n{i}" for i in range(5001)]
+    specs = [{"id": f"g{i}", "pool": "p", "args": ["x"], "node": names} for i in range(4)]
+    with pytest.raises(InvalidRequest, match="up to 20000 jobs a request"):
+        desk.turn(lambda: desk.state.requests.submit_many(specs))
+    assert len(desk.state.table) == 0
+
+
+def test_a_configuration_is_for_the_node_that_it_names() -> None:
+    desk = Desk()
+    desk.submit(id="c", pool=CONFIG_POOL, node="z", args={"use_loadavg": True})
+    assert "name the node" in refused(desk, {"id": "c", "node": None})
+    desk.meet("b")
+    desk.submit(id="d", pool=CONFIG_POOL, node="b", args={"use_loadavg": True})
+    desk.hear("b", ack=False)
+    desk.submit(id="e", pool=CONFIG_POOL, node="b", args={"use_loadavg": True})
+    assert "does not hear node 'a'" in desk.state.requests.query("e")["reason"]
 
 
 # --- kill, query, list
@@ -327,3 +356,31 @@ def test_an_id_that_would_be_too_long_with_a_node_is_refused() -> None:
 
 def job(jid: str) -> dict[str, Any]:
     return {"id": jid, "node": "*", "pool": "p", "args": ["true"]}
+
+
+def test_a_place_in_line_is_told_without_another_count_of_the_line() -> None:
+    desk = Desk(pools={"p": PoolSettings(slots=1)})
+    desk.submit(id="runs")
+    places = []
+    for i in range(4):
+        desk.submit(id=f"j{i}")
+        places.append(desk.state.requests.query(f"j{i}")["reason"].rpartition("taken, ")[2])
+    assert places == ["1st in line", "2nd in line", "3rd in line", "4th in line"]
+
+
+def test_an_edit_that_was_not_heard_where_a_loss_was_judged_is_not_undone_by_it() -> None:
+    desk = Desk(pools={})
+    desk.meet("b", "c")
+    desk.submit(id="j", node="b")
+    known = desk.record("j")
+    for i in range(5):  # so that the numbers of this node are the higher ones
+        desk.submit(id=f"j{i}", hold=True, pool="q")
+    desk.wait(70)
+    assert desk.info("j")["error"] == "node b lost"
+    ended = msgspec.structs.replace(known.status, state="done", rev=9)
+    rerun = msgspec.structs.replace(
+        known.spec, args=("new",), node="c", generation=2, submit_node="c", lamport=known.spec.lamport + 1, writer="c"
+    )
+    desk.meet("c")
+    desk.hear("c", [Record(rerun, ended)])
+    assert (desk.info("j")["args"], desk.info("j")["node"], desk.info("j")["submit_node"]) == (["new"], "c", "c")
