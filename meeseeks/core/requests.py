@@ -51,14 +51,14 @@ class Requests:
             raise InvalidRequest(f"submit_many takes a list of jobspecs, not {type(requests).__name__}")
         planned: list[tuple[str, Record | None, Info]] = []
         made: set[str] = set()
-        for request in requests:
+        for number, request in enumerate(requests, 1):
             for jid, record, changes in self._plan(request, made):
                 planned.append((jid, record, changes))
                 made.update((jid, changes.get("group", jid)))
             if len(planned) > _JOBS_MAX:
                 raise InvalidRequest(
-                    f"submit_many makes or changes up to {_JOBS_MAX} jobs a request, with one for each node: "
-                    f"these are more from jobspec {len(made)} on: send them in parts"
+                    f"a request makes or changes up to {_JOBS_MAX} jobs, one for each node that a jobspec names: "
+                    f"these are more with jobspec {number} of {len(requests)}; send them in parts"
                 )
         for jid, record, changes in planned:
             self._carry_out(jid, record, changes)
