@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from meeseeks.core.record import END_STATES, KILLED, NEW, Record, is_lost, jobinfo, merge, view_state
+from meeseeks.core.record import END_STATES, NEW, Record, is_lost, jobinfo, merge, view_state
 from meeseeks.core.table import Table
 from meeseeks.errors import MeeseeksError
 
 from .outputs import Outputs
 from .settings import Place
-from .shown import UNKNOWN, answered, check_change, is_final, overlaid, provisional, refused, was_refused
+from .shown import UNKNOWN, answered, check_change, is_final, may_run, overlaid, provisional, refused, was_refused
 from .unknown import UNKNOWN_FOR
 from .watchers import Watcher, Watchers
 from .writes import Errand, Outbox, Write
@@ -82,8 +82,8 @@ class Cache:
             info = told[record.spec.id] = {**jobinfo(record, seq), **output}
             if unknown:
                 info["state"] = UNKNOWN
-            elif info["state"] == KILLED and truth is not None and not is_final(truth):
-                info["active"] = True  # the kill is on its way: who knows what runs by now
+            elif may_run(record, truth):
+                info["active"] = True
         return told
 
     def select(self, filters: dict[str, Any]) -> list[str]:
@@ -163,7 +163,7 @@ class Cache:
                 self._drop(jid)
                 record = None
             if record is not None:
-                check_change(record, changes)
+                check_change(record, self._truth.get(jid), changes)
             write = Write("submit", jid, request, changes, fresh=record is None)
             if record is None:
                 self._table.apply(provisional(jid, changes, node, now), time.monotonic())

@@ -31,6 +31,7 @@ __all__ = [
     "answered",
     "check_change",
     "is_final",
+    "may_run",
     "overlaid",
     "provisional",
     "refused",
@@ -95,16 +96,25 @@ def overlaid(truth: Record, writes: Iterable[Write]) -> Record:
     return truth if spec is truth.spec else Record(spec, truth.status)
 
 
-def check_change(record: Record, changes: dict[str, Any]) -> None:
+def may_run(record: Record, truth: Record | None) -> bool:
+    """Whether it reads active. `truth` is what its node has told, where more was written to it since.
+
+    A kill that is on its way shows at once, but who knows what runs by now.
+    """
+    return is_active(record) or (view_state(record) == KILLED and truth is not None and not is_final(truth))
+
+
+def check_change(record: Record, truth: Record | None, changes: dict[str, Any]) -> None:
     """InvalidRequest where the node would refuse the change for what is known of the job here: a move while active."""
-    if not is_active(record):
+    if not may_run(record, truth):
         return
     moved: list[str] = [key for key in ("pool", "node") if key in changes and changes[key] != getattr(record.spec, key)]
     if changes.get("state") == NEW and not ("pool" in changes and "args" in changes):
         moved.append("state")
     if moved:
         what = "it is being killed: wait" if is_dead(record) else "kill it first, and wait"
+        where = f" on {record.status.node!r}" if record.status.node is not None else ""
         raise InvalidRequest(
-            f"job {record.spec.id!r} is active on {record.status.node!r}: {what} for active=False, "
+            f"job {record.spec.id!r} is active{where}: {what} for active=False, "
             f"before you change its {moved[0]}"
         )

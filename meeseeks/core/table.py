@@ -180,7 +180,7 @@ class Table:
             return [ids] if ids in self._records else []
         if isinstance(ids, (list, tuple)):
             del filters["id"]
-            return [jid for jid in ids if isinstance(jid, str) and jid in self._records]
+            return [jid for jid in dict.fromkeys(one for one in ids if isinstance(one, str)) if jid in self._records]
         best: tuple[int, str, list[dict[str, None]]] | None = None
         for key in _INDEXED:
             value = filters.get(key)

@@ -209,6 +209,16 @@ def test_a_move_while_active_is_refused_at_once(cache):
     assert cache.unsettled() == []
 
 
+@pytest.mark.parametrize("change", [{"state": "new"}, {"pool": "other"}])
+def test_a_rerun_or_a_move_is_refused_while_the_kill_before_it_is_on_its_way(cache, change):
+    submit(cache)
+    cache.kill(["j"])
+    assert (cache.info("j")["state"], cache.info("j")["active"]) == ("killed", True)
+    with pytest.raises(InvalidRequest, match="^job 'j' is active: it is being killed: wait for active=False"):
+        submit(cache, **change)
+    assert [write.kind for write in deliver(cache)] == ["submit"]
+
+
 def test_what_the_node_forgot_goes_unless_it_comes_back_or_was_never_told(cache):
     told = []
     cache.apply([record("old"), record("kept"), record("back")], 1)
