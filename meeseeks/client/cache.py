@@ -24,6 +24,7 @@ from .settings import Place
 from .shown import UNKNOWN, answered, check_change, is_final, may_run, overlaid, provisional, refused, was_refused
 from .unknown import UNKNOWN_FOR
 from .watchers import Watcher, Watchers
+from .whole import put_together, whole
 from .writes import Errand, Outbox, Write
 
 __all__ = ["Cache", "Info", "is_final"]
@@ -62,8 +63,7 @@ class Cache:
     # --- reading
 
     def __contains__(self, jid: object) -> bool:
-        with self.lock:
-            return jid in self._table
+        return jid in self._table
 
     def info(self, jid: str) -> Info | None:
         """The jobinfo of a job, or None."""
@@ -100,8 +100,7 @@ class Cache:
 
     def is_group(self, jid: str) -> bool:
         """Whether the id stands for the jobs of one submit to several nodes."""
-        with self.lock:
-            return bool(self._table.group(jid))
+        return bool(self._table.group(jid))
 
     def keep_output(self, jid: str, info: Info) -> None:
         """Remember the output of an ended job, which was fetched because it is too large for a status."""
@@ -153,41 +152,42 @@ class Cache:
 
     # --- writing, by the user
 
+    @whole
     def submit(self, jid: str, request: msgspec.Raw, changes: Info, node: str) -> Info:
         """Queue a checked submit, show its effect, and return the jobinfo as it is shown."""
-        now = time.time()
-        with self.lock:
-            record = self._table.get(jid)
-            is_whole, is_nowhere = "pool" in changes and "args" in changes, jid in self._vanished
-            if is_whole and record is not None and (is_nowhere or was_refused(record)):
-                self._drop(jid)
-                record = None
-            if record is not None:
-                check_change(record, self._truth.get(jid), changes)
-            write = Write("submit", jid, request, changes, fresh=record is None)
-            if record is None:
-                self._table.apply(provisional(jid, changes, node, now), time.monotonic())
-            elif changes.get("state") == NEW and view_state(record) in END_STATES:
+        record = self._table.get(jid)
+        if record is not None and {"pool", "args"} <= changes.keys() and (jid in self._vanished or was_refused(record)):
+            self._drop(jid)
+            record = None
+        write = Write("submit", jid, request, changes, fresh=record is None)
+        if record is None:
+            self._outbox.add(write)  # first: what is shown will be sent
+            self._table.apply(provisional(jid, changes, node, time.time()), time.monotonic())
+        else:
+            check_change(record, self._truth.get(jid), changes)
+            if changes.get("state") == NEW and view_state(record) in END_STATES:
                 write.generation = record.spec.generation
             self._queue(write)
-            record = self._table.get(jid)
-            assert record is not None
-            return jobinfo(record, self._seqs.get(jid, 0))
+        shown = self._table.get(jid)
+        assert shown is not None
+        return jobinfo(shown, self._seqs.get(jid, 0))
 
+    @whole
     def kill(self, jids: Iterable[str]) -> list[str]:
         """Queue the kill of each of these that is there and may run, if only where it was lost; returns those there."""
-        with self.lock:
-            found = [jid for jid in dict.fromkeys(jids) if jid in self._table]
-            for jid in found:
-                record = self._table.get(jid)
-                if record is not None and (is_lost(record) or not is_final(record)):
-                    self._queue(Write("kill", jid, None, {}, fresh=False))
-            return found
+        found = [jid for jid in dict.fromkeys(jids) if jid in self._table]
+        for jid in found:
+            if (record := self._table.get(jid)) is not None and (is_lost(record) or not is_final(record)):
+                self._queue(Write("kill", jid, None, {}, fresh=False))
+        return found
+
+    def mend(self) -> None:
+        """Put together what an exception in the midst of a write has left. Costs the table."""
+        self._table = put_together(self._table, self._truth, self._outbox)
 
     def _queue(self, write: Write) -> None:
         self._outbox.add(write)
-        record = self._table.get(write.jid)
-        if not write.fresh and record is not None:
+        if (record := self._table.get(write.jid)) is not None:
             self._truth.setdefault(write.jid, record)
             self._show(write.jid)
 

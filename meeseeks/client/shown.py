@@ -115,6 +115,5 @@ def check_change(record: Record, truth: Record | None, changes: dict[str, Any]) 
         what = "it is being killed: wait" if is_dead(record) else "kill it first, and wait"
         where = f" on {record.status.node!r}" if record.status.node is not None else ""
         raise InvalidRequest(
-            f"job {record.spec.id!r} is active{where}: {what} for active=False, "
-            f"before you change its {moved[0]}"
+            f"job {record.spec.id!r} is active{where}: {what} for active=False, before you change its {moved[0]}"
         )

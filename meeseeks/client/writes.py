@@ -101,6 +101,12 @@ class Outbox:
         self._writes[write.serial] = write
         self._of_job.setdefault(write.jid, []).append(write)
 
+    def mend(self) -> None:
+        """Find the writes of each job anew: an exception came in the midst of `add`."""
+        self._of_job = {}
+        for write in self._writes.values():
+            self._of_job.setdefault(write.jid, []).append(write)
+
     def remove(self, write: Write) -> None:
         """A write is settled."""
         if self._writes.pop(write.serial, None) is None:
