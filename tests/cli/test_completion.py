@@ -68,6 +68,7 @@ WANTED = [
     (["set", "beet-1", "hold="], ["hold=true", "hold=false"]),
     (["set", "--where", "tag=r"], ["tag=root"]),
     (["set", "beet-1", "pool="], ["pool=p", "pool=q"]),
+    (["conf", "b"], ["b"]),
     (["conf", "pools.q.sl"], ["pools.q.slots="]),
     (["conf", "pools.q.hold=t"], ["pools.q.hold=true"]),
     (["node", "state.ex"], ["state.expire="]),
